@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * READ and WRITE: arguments in, an operation for the file threads, its result out
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/call.h"
+#include "core/files.h"
+#include "core/kernel.h"
+#include "core/shard.h"
+#include "ipc/pack.h"
+
+static struct file_op *op_of(struct request *request)
+{
+	return container_of(request, struct file_op, request);
+}
+
+static void op_abandon(struct request *request)
+{
+	(void)request; /* A thread may be in the middle of it: it ends by itself. */
+}
+
+static void op_answer(struct request *request)
+{
+	struct file_op *op = op_of(request);
+	struct conn *conn = request->conn;
+	msgpack_packer *pk;
+
+	if (op->fault.code) {
+		conn_reply_error(conn, request->op, request->id, &op->fault);
+		return;
+	}
+	pk = conn_begin(conn);
+	if (op->kind == FILE_READ) {
+		pack_map(pk, 4);
+		pack_text(pk, "data");
+		pack_bin(pk, op->data, op->done);
+		pack_key_uint(pk, "size", op->size);
+		pack_key_bool(pk, "eof", op->eof);
+		pack_text(pk, "file");
+		pack_array(pk, 2);
+		pack_uint(pk, op->dev);
+		pack_uint(pk, op->ino);
+	} else {
+		pack_map(pk, 2);
+		pack_key_uint(pk, "bytes_written", op->done);
+		pack_key_uint(pk, "size", op->size);
+	}
+	conn_end(conn, request->op, WIRE_FLAG_REPLY, request->id);
+}
+
+static void op_free(struct request *request)
+{
+	struct file_op *op = op_of(request);
+
+	files_uncharge(request->shard->kernel->files, op);
+	free(op->data);
+	free(op);
+}
+
+static const struct request_type op_type = {
+	.abandon = op_abandon,
+	.answer = op_answer,
+	.free = op_free,
+};
+
+/* An operation on the path that is argument 0. NULL with call->fault filled. */
+static struct file_op *op_new(struct call *call, enum file_kind kind)
+{
+	uint32_t len;
+	const uint8_t *path = call_bytes(call, 0, &len);
+	struct file_op *op;
+
+	if (!len || len > LIMIT_PATH_BYTES || memchr(path, 0, len)) {
+		(void)fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
+				"path: 1 to %d bytes without NUL", LIMIT_PATH_BYTES);
+		return NULL;
+	}
+	op = calloc(1, sizeof(*op) + len + 1);
+	if (!op) {
+		(void)fault_set(&call->fault, WIRE_BUSY, "no memory");
+		return NULL;
+	}
+	op->kind = kind;
+	op->path_len = len;
+	memcpy(op->path, path, len);
+	return op;
+}
+
+static enum wire_error op_submit(struct call *call, struct file_op *op)
+{
+	struct files *files = call->conn->shard->kernel->files;
+	enum wire_error code = request_start(&op->request, call, &op_type);
+
+	if (code) {
+		free(op->data);
+		free(op);
+		return code;
+	}
+	if (files_submit(files, op, &op->fault))
+		request_finish(&op->request);
+	return WIRE_OK;
+}
+
+enum wire_error call_read(struct call *call)
+{
+	uint64_t length = call_uint(call, 2, FRAME_PAYLOAD_MAX);
+	struct file_op *op = op_new(call, FILE_READ);
+
+	if (!op)
+		return call->fault.code;
+	op->offset = call_uint(call, 1, 0);
+	op->length = length < FRAME_PAYLOAD_MAX ? (uint32_t)length : FRAME_PAYLOAD_MAX;
+	if (op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
+		free(op);
+		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large");
+	}
+	return op_submit(call, op);
+}
+
+/* Leaves @ret_kind alone when the argument is absent. */
+static enum wire_error mode_read(struct call *call, enum file_kind *ret_kind)
+{
+	static const struct {
+		const char *name;
+		enum file_kind kind;
+	} modes[] = {{"write", FILE_WRITE}, {"append", FILE_APPEND}, {"patch", FILE_PATCH}};
+	uint32_t len;
+	const uint8_t *mode = call_bytes(call, 2, &len);
+
+	if (!mode)
+		return WIRE_OK;
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (len != strlen(modes[i].name) || memcmp(mode, modes[i].name, len))
+			continue;
+		*ret_kind = modes[i].kind;
+		return WIRE_OK;
+	}
+	return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
+			 "mode must be \"write\", \"append\" or \"patch\"");
+}
+
+enum wire_error call_write(struct call *call)
+{
+	enum file_kind kind = FILE_WRITE;
+	struct file_op *op;
+	const uint8_t *data;
+	uint32_t len;
+
+	if (mode_read(call, &kind))
+		return call->fault.code;
+	data = call_bytes(call, 1, &len);
+	if (len > FRAME_PAYLOAD_MAX)
+		return fault_set(&call->fault, WIRE_TOO_LARGE,
+				 "data: at most %d bytes a call; write the rest with mode patch or append",
+				 FRAME_PAYLOAD_MAX);
+	op = op_new(call, kind);
+	if (!op)
+		return call->fault.code;
+	op->offset = call_uint(call, 3, 0);
+	op->length = len;
+	op->data = malloc(len ? len : 1);
+	if (!op->data || op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
+		bool memory = op->data;
+
+		free(op->data);
+		free(op);
+		return memory ? fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large") :
+				fault_set(&call->fault, WIRE_BUSY, "no memory");
+	}
+	memcpy(op->data, data, len);
+	return op_submit(call, op);
+}

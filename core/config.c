@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Each setting is one row of a table: its option, its environment variable, its place in the file, and its
+ * reader. The sources are read from the weakest to the strongest, each over the one before.
+ */
+
+#include "core/config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <ini.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/cleanup.h"
+#include "core/limits.h"
+
+#define SOCKET_DEFAULT "/tmp/clove.sock"
+
+static const char usage[] =
+	"Usage: clove_kernel [OPTIONS]\n"
+	"\n"
+	"The Clove kernel: runs agents, carries their messages, keeps their state.\n"
+	"\n"
+	"Options:\n"
+	"  --socket PATH       Socket path (default: " SOCKET_DEFAULT ")\n"
+	"  --no-sandbox        Disable Linux namespace isolation\n"
+	"  --log-level LEVEL   Log level: debug, info, warn, error (default: info)\n"
+	"  --cores N           Event loops, 1 to 16 (default: the CPUs allowed less one, at least 1)\n"
+	"  --io BACKEND        auto, uring or epoll (default: auto)\n"
+	"  --data-dir DIR      State and logs (default: /var/lib/clove as root,\n"
+	"                      otherwise $XDG_STATE_HOME/clove or ~/.local/state/clove)\n"
+	"  --config FILE       Settings in INI form, section [core]: socket, sandbox, log_level,\n"
+	"                      cores, io, data_dir\n"
+	"  --version           Print the version and end\n"
+	"  --help              Print this and end\n"
+	"\n"
+	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
+	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_CONFIG. The command line wins over the\n"
+	"environment, and that over the file.\n"
+	"\n"
+	"Example:\n"
+	"  clove_kernel --socket /tmp/my.sock --data-dir /tmp/my-clove --cores 2\n"
+	"  CLOVE_SOCKET=/tmp/my.sock python3 my_agent.py\n";
+
+/* ---- readers: 0, or -1 with a complaint printed by the caller ---- */
+
+static int text_read(char **place, const char *value)
+{
+	char *copy = *value ? strdup(value) : NULL;
+
+	if (!copy)
+		return -1;
+	free(*place);
+	*place = copy;
+	return 0;
+}
+
+static int socket_read(struct config *c, const char *value)
+{
+	return text_read(&c->socket_path, value);
+}
+
+static int data_dir_read(struct config *c, const char *value)
+{
+	return text_read(&c->data_dir, value);
+}
+
+static int log_level_read(struct config *c, const char *value)
+{
+	return log_level_parse(value, &c->log_level);
+}
+
+static int sandbox_read(struct config *c, const char *value)
+{
+	if (strcmp(value, "yes") && strcmp(value, "no"))
+		return -1;
+	c->sandbox = !strcmp(value, "yes");
+	return 0;
+}
+
+static int cores_read(struct config *c, const char *value)
+{
+	char *end;
+	unsigned long cores = strtoul(value, &end, 10);
+
+	if (*end || end == value || cores < 1 || cores > LIMIT_CORES)
+		return -1;
+	c->cores = (unsigned)cores;
+	return 0;
+}
+
+static int io_read(struct config *c, const char *value)
+{
+	for (enum loop_backend io = LOOP_AUTO; io <= LOOP_EPOLL; io++) {
+		if (strcmp(value, loop_backend_name(io)))
+			continue;
+		c->io = io;
+		return 0;
+	}
+	return -1;
+}
+
+static const struct setting {
+	const char *option, *variable, *key;
+	int (*read)(struct config *config, const char *value);
+	const char *wanted;
+} settings[] = {
+	{"socket", "CLOVE_SOCKET", "socket", socket_read, "a path"},
+	{"data-dir", "CLOVE_DATA_DIR", "data_dir", data_dir_read, "a path"},
+	{"log-level", "CLOVE_LOG_LEVEL", "log_level", log_level_read, "debug, info, warn or error"},
+	{NULL, "CLOVE_SANDBOX", "sandbox", sandbox_read, "yes or no"},
+	{"cores", "CLOVE_CORES", "cores", cores_read, "a number from 1 to 16"},
+	{"io", "CLOVE_IO", "io", io_read, "auto, uring or epoll"},
+};
+
+#define SETTING_COUNT (sizeof(settings) / sizeof(settings[0]))
+
+static int complain(const char *where, const char *value, const char *wanted)
+{
+	(void)fprintf(stderr, "clove_kernel: %s: \"%s\" is not %s\n", where, value, wanted);
+	return CONFIG_E_BAD;
+}
+
+/* ---- sources ---- */
+
+static int defaults_read(struct config *config)
+{
+	const char *state = getenv("XDG_STATE_HOME");
+	const char *home = getenv("HOME");
+	char *data_dir;
+	cpu_set_t cpus;
+	int count;
+	int n;
+
+	if (geteuid() == 0)
+		n = asprintf(&data_dir, "/var/lib/clove");
+	else if (state && *state == '/')
+		n = asprintf(&data_dir, "%s/clove", state);
+	else
+		n = asprintf(&data_dir, "%s/.local/state/clove", home && *home ? home : "/tmp");
+	if (n < 0)
+		return CONFIG_E_BAD;
+	count = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+	*config = (struct config){
+		.socket_path = strdup(SOCKET_DEFAULT),
+		.data_dir = data_dir,
+		.log_level = LOG_INFO,
+		.io = LOOP_AUTO,
+		.cores = count <= 2 ? 1 : count > LIMIT_CORES ? LIMIT_CORES : (unsigned)count - 1,
+		.sandbox = true,
+	};
+	return config->socket_path ? 0 : CONFIG_E_BAD;
+}
+
+struct file_reader {
+	struct config *config;
+	char complaint[256];
+};
+
+/* inih's callback: 0 stops, and inih knows the line. */
+static int on_file_entry(void *user, const char *section, const char *name, const char *value)
+{
+	struct file_reader *reader = user;
+
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		if (strcmp(section, "core") || strcmp(name, settings[i].key))
+			continue;
+		if (settings[i].read(reader->config, value) == 0)
+			return 1;
+		if (!*reader->complaint)
+			(void)snprintf(reader->complaint, sizeof(reader->complaint),
+				       "%s = %s: must be %s", name, value, settings[i].wanted);
+		return 0;
+	}
+	if (!*reader->complaint)
+		(void)snprintf(reader->complaint, sizeof(reader->complaint),
+			       "[%s] %s: there is no such setting", section, name);
+	return 0;
+}
+
+static int file_read(struct config *config)
+{
+	struct file_reader reader = {.config = config};
+	int line;
+
+	if (!config->file)
+		return 0;
+	line = ini_parse(config->file, on_file_entry, &reader);
+	if (line < 0) {
+		(void)fprintf(stderr, "clove_kernel: %s: cannot be read: %s\n", config->file,
+			      strerror(errno));
+		return CONFIG_E_BAD;
+	}
+	if (line > 0) {
+		(void)fprintf(stderr, "clove_kernel: %s:%d: %s\n", config->file, line,
+			      *reader.complaint ? reader.complaint : "neither [section] nor key = value");
+		return CONFIG_E_BAD;
+	}
+	return 0;
+}
+
+static int environment_read(struct config *config)
+{
+	for (size_t i = 0; i < SETTING_COUNT; i++) {
+		const char *value = getenv(settings[i].variable);
+
+		if (value && settings[i].read(config, value))
+			return complain(settings[i].variable, value, settings[i].wanted);
+	}
+	return 0;
+}
+
+enum {
+	OPTION_SETTING = 0x100, /* + index into settings[] */
+	OPTION_NO_SANDBOX = 0x200,
+	OPTION_CONFIG,
+	OPTION_VERSION,
+	OPTION_HELP,
+};
+
+static void options_make(struct option *ret_options)
+{
+	struct option *o = ret_options;
+
+	for (size_t i = 0; i < SETTING_COUNT; i++)
+		if (settings[i].option)
+			*o++ = (struct option){settings[i].option, required_argument, NULL,
+					       OPTION_SETTING + (int)i};
+	*o++ = (struct option){"no-sandbox", no_argument, NULL, OPTION_NO_SANDBOX};
+	*o++ = (struct option){"config", required_argument, NULL, OPTION_CONFIG};
+	*o++ = (struct option){"version", no_argument, NULL, OPTION_VERSION};
+	*o++ = (struct option){"help", no_argument, NULL, OPTION_HELP};
+	*o = (struct option){0};
+}
+
+static int option_apply(struct config *config, int option, bool only_file)
+{
+	const struct setting *setting;
+
+	switch (option) {
+	case OPTION_HELP:
+		(void)fputs(usage, stdout);
+		return CONFIG_E_EXIT;
+	case OPTION_VERSION:
+		(void)puts("clove_kernel " CLOVE_VERSION);
+		return CONFIG_E_EXIT;
+	case OPTION_CONFIG:
+		return only_file && text_read(&config->file, optarg) ?
+			       complain("--config", optarg, "a path") :
+			       0;
+	case OPTION_NO_SANDBOX:
+		config->sandbox = only_file ? config->sandbox : false;
+		return 0;
+	case '?':
+		(void)fputs("clove_kernel: see clove_kernel --help\n", stderr);
+		return CONFIG_E_BAD;
+	default:
+		setting = &settings[option - OPTION_SETTING];
+		if (!only_file && setting->read(config, optarg))
+			return complain(setting->option, optarg, setting->wanted);
+		return 0;
+	}
+}
+
+/* @only_file looks for --config, --help and --version, before the weaker sources are read. */
+static int command_line_read(struct config *config, int argc, char **argv, bool only_file)
+{
+	struct option options[SETTING_COUNT + 5];
+	int option;
+	int r;
+
+	options_make(options);
+	optind = 1;
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		r = option_apply(config, option, only_file);
+		if (r)
+			return r;
+	}
+	if (optind < argc) {
+		(void)fprintf(stderr, "clove_kernel: \"%s\": takes options only, see --help\n",
+			      argv[optind]);
+		return CONFIG_E_BAD;
+	}
+	return 0;
+}
+
+int config_read(struct config *config, int argc, char **argv)
+{
+	const char *file = getenv("CLOVE_CONFIG");
+	int r;
+
+	r = defaults_read(config);
+	if (!r && file && text_read(&config->file, file))
+		r = complain("CLOVE_CONFIG", file, "a path");
+	if (!r)
+		r = command_line_read(config, argc, argv, true);
+	if (!r)
+		r = file_read(config);
+	if (!r)
+		r = environment_read(config);
+	if (!r)
+		r = command_line_read(config, argc, argv, false);
+	return r;
+}
+
+void config_deinit(struct config *config)
+{
+	free(config->socket_path);
+	free(config->data_dir);
+	free(config->file);
+	*config = (struct config){0};
+}

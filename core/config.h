@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Settings, from the command line, the environment, a file, and defaults: the first that says it wins
+ */
+
+#include <stdbool.h>
+
+#include "core/base/log.h"
+#include "core/loop.h"
+
+enum {
+	CONFIG_E_EXIT = 1, /* --help or --version was answered: end with success */
+	CONFIG_E_BAD,      /* a message was printed: end with failure */
+};
+
+struct config {
+	char *socket_path;   /* owned */
+	char *data_dir;      /* owned */
+	char *file;          /* owned; NULL without one */
+	enum log_level log_level;
+	enum loop_backend io;
+	unsigned cores; /* 1 to LIMIT_CORES */
+	bool sandbox;
+};
+
+/* Reads all sources; prints help, version and complaints itself. 0 or CONFIG_E_x. */
+int config_read(struct config *config, int argc, char **argv);
+void config_deinit(struct config *config);

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Input: bytes are parsed where the loop put them; what is left (a frame not whole yet, or more frames
+ * than one pass allows) is copied to conn->in, which exists only that long, so an idle connection holds
+ * no buffer. A frame's announced length is checked before anything is kept for it, and memory
+ * grows with the bytes that came, never with the length announced.
+ *
+ * Output: frames are made in the core's shared buffer, one after the other for all connections; each connection
+ * remembers its pieces. At the end of the pass conn_flush() sends them with one call. What
+ * the socket does not take moves to conn->backlog and waits until it is writable.
+ *
+ *               too much output waits               drained
+ *   parsing  ------------------------>  stalled  ------------>  carried (parsed in the next pass)
+ *      |        budget used up                                      |
+ *      +------------------------------------------------------------+
+ *      |  end of stream and no whole frame left, broken framing, EXIT, send error
+ *      v
+ *   doomed: closed by conn_flush() at the end of the pass
+ *
+ * While stalled or carried, reading goes on until LIMIT_IN_PAUSE_BYTES wait; then the client's own
+ * socket fills up and stops it.
+ */
+
+#include "core/conn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "core/agent_table.h"
+#include "core/base/check.h"
+#include "core/base/err.h"
+#include "core/call.h"
+#include "core/request.h"
+#include "core/shard.h"
+#include "ipc/frame.h"
+#include "ipc/pack.h"
+
+enum {
+	IOVS_MAX = 16,
+};
+
+static const struct loop_handler conn_handler;
+
+/* ---- opening and closing ---- */
+
+static int peer_check(struct shard *shard, int fd, struct ucred *ret_peer)
+{
+	socklen_t len = sizeof(*ret_peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret_peer, &len))
+		return err_raise(-errno);
+	/* The socket's mode says the same; this holds even where a mode was changed behind our back. */
+	if (ret_peer->uid != 0 && ret_peer->uid != shard->kernel->user.uid)
+		return -EPERM;
+	return 0;
+}
+
+int conn_open(struct shard *shard, int fd)
+{
+	CLEANUP(fd_closep) int owned_fd = fd;
+	CLEANUP(freep) struct conn *conn = calloc(1, sizeof(*conn));
+	struct ucred peer;
+	int r;
+
+	if (!conn)
+		return err_raise(-ENOMEM);
+	r = peer_check(shard, fd, &peer);
+	if (r == -EPERM) {
+		log_warn("refused", "uid=%u pid=%d reason=\"not the kernel's user\"", peer.uid, peer.pid);
+		return r;
+	}
+	if (r)
+		return err_trace(r);
+	conn->agent = agent_table_take(shard->kernel->agents,
+				       &(struct agent_view){
+					       .pid = (uint32_t)peer.pid,
+					       .uid = shard->kernel->user.uid,
+					       .core = (uint16_t)shard->index,
+					       .kind = AGENT_EXTERNAL,
+					       .since_ns = shard->now_ns,
+				       });
+	if (!conn->agent)
+		return err_raise(-ENFILE);
+	r = loop_add(shard->loop, &conn->source, fd, &conn_handler);
+	if (r) {
+		agent_table_give_back(shard->kernel->agents, conn->agent);
+		return err_trace(r);
+	}
+	conn->shard = shard;
+	conn->rights = ~0u;
+	conn->out_first = conn->out_last = OUT_NONE;
+	list_init(&conn->dirty);
+	list_init(&conn->carried);
+	list_init(&conn->requests);
+	list_init(&conn->held);
+	list_append(&shard->conns, &conn->link);
+	STAT_ADD(shard->stats.connections, 1);
+	loop_read(shard->loop, &conn->source, true);
+	(void)TAKE_FD(owned_fd);
+	(void)TAKE(conn);
+	return 0;
+}
+
+void conn_close(struct conn *conn)
+{
+	struct shard *shard = conn->shard;
+	int fd = conn->source.fd;
+
+	request_abandon_all(conn);
+	loop_remove(shard->loop, &conn->source);
+	(void)close(fd);
+	list_unlink(&conn->link);
+	list_unlink(&conn->dirty);
+	list_unlink(&conn->carried);
+	agent_table_give_back(shard->kernel->agents, conn->agent);
+	shard->in_bytes -= conn->in.cap;
+	buf_deinit(&conn->in);
+	buf_deinit(&conn->backlog);
+	STAT_ADD(shard->stats.connections, -1);
+	(void)atomic_fetch_sub_explicit(&shard->kernel->connections, 1, memory_order_relaxed);
+	free(conn);
+}
+
+static void mark_dirty(struct conn *conn)
+{
+	if (list_empty(&conn->dirty))
+		list_append(&conn->shard->dirty, &conn->dirty);
+}
+
+void conn_doom(struct conn *conn)
+{
+	conn->doomed = true;
+	loop_read(conn->shard->loop, &conn->source, false);
+	mark_dirty(conn);
+}
+
+/* ---- output ---- */
+
+static size_t out_waiting(const struct conn *conn)
+{
+	return buf_unread(&conn->backlog) + conn->out_bytes;
+}
+
+bool conn_has_room(const struct conn *conn)
+{
+	return out_waiting(conn) < LIMIT_OUT_SOFT_BYTES;
+}
+
+msgpack_packer *conn_begin(struct conn *conn)
+{
+	struct out *out = &conn->shard->out;
+	static const uint8_t header[FRAME_HEADER_BYTES];
+
+	out->start = out->len;
+	out->failed = false;
+	if (msgpack_pack_str_body(&out->packer, header, sizeof(header)))
+		out->failed = true;
+	return &out->packer;
+}
+
+void conn_splice(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	/* Appends as it stands: a str's body is its bytes. */
+	(void)msgpack_pack_str_body(&conn->shard->out.packer, bytes, len);
+}
+
+/* Notes that the last @len bytes of the shared output are @conn's. 0 or -ENOMEM. */
+static int piece_add(struct conn *conn, uint32_t offset, uint32_t len)
+{
+	struct out *out = &conn->shard->out;
+	struct out_piece *last = conn->out_last == OUT_NONE ? NULL : &out->pieces[conn->out_last];
+
+	if (last && last->offset + last->len == offset) {
+		last->len += len;
+		return 0;
+	}
+	if (out->piece_count == out->piece_cap) {
+		uint32_t cap = out->piece_cap ? out->piece_cap * 2 : 64;
+		struct out_piece *pieces = realloc(out->pieces, cap * sizeof(*pieces));
+
+		if (!pieces)
+			return err_raise(-ENOMEM);
+		out->pieces = pieces;
+		out->piece_cap = cap;
+	}
+	out->pieces[out->piece_count] = (struct out_piece){offset, len, OUT_NONE};
+	if (conn->out_last == OUT_NONE)
+		conn->out_first = out->piece_count;
+	else
+		out->pieces[conn->out_last].next = out->piece_count;
+	conn->out_last = out->piece_count++;
+	return 0;
+}
+
+void conn_end(struct conn *conn, uint16_t op, uint16_t flags, uint64_t id)
+{
+	struct shard *shard = conn->shard;
+	struct out *out = &shard->out;
+	size_t len = out->len - out->start;
+	struct frame frame = {
+		.body_len = (uint32_t)(len - FRAME_HEADER_BYTES),
+		.op = op,
+		.flags = flags,
+		.id = id,
+	};
+	int r = 0;
+
+	if (!out->failed) {
+		CHECK(len - FRAME_HEADER_BYTES <= FRAME_BODY_MAX);
+		frame_write(out->data + out->start, &frame);
+		/* Order within a connection: behind a backlog only the backlog may grow. */
+		if (buf_unread(&conn->backlog)) {
+			r = buf_append(&conn->backlog, out->data + out->start, len);
+			out->len = out->start;
+		} else {
+			r = piece_add(conn, (uint32_t)out->start, (uint32_t)len);
+			conn->out_bytes += r ? 0 : (uint32_t)len;
+		}
+	}
+	if (out->failed || r) {
+		/* A reply that cannot be made would leave its caller waiting for ever: end the connection. */
+		out->len = out->start;
+		conn_doom(conn);
+		return;
+	}
+	STAT_ADD(shard->stats.replies, 1);
+	mark_dirty(conn);
+}
+
+void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct fault *fault)
+{
+	msgpack_packer *pk = conn_begin(conn);
+
+	pack_array(pk, 3);
+	pack_uint(pk, fault->code);
+	pack_text(pk, fault->message);
+	pack_map(pk, (fault->os_error ? 1u : 0u) + (fault->step ? 1u : 0u));
+	if (fault->os_error)
+		pack_key_uint(pk, "errno", (uint64_t)fault->os_error);
+	if (fault->step)
+		pack_key_text(pk, "step", fault->step);
+	conn_end(conn, op, WIRE_FLAG_REPLY | WIRE_FLAG_ERROR, id);
+}
+
+/* What the socket did not take of this pass's pieces, from @sent bytes on, waits in the backlog. */
+static int backlog_keep(struct conn *conn, size_t sent)
+{
+	struct out *out = &conn->shard->out;
+	int r = 0;
+
+	for (uint32_t i = conn->out_first; i != OUT_NONE && !r; i = out->pieces[i].next) {
+		const struct out_piece *piece = &out->pieces[i];
+		size_t skip = sent < piece->len ? sent : piece->len;
+
+		sent -= skip;
+		r = buf_append(&conn->backlog, out->data + piece->offset + skip, piece->len - skip);
+	}
+	return err_trace(r);
+}
+
+/* Sends this pass's pieces. 0, or -errno when the connection is lost. */
+static int pieces_send(struct conn *conn)
+{
+	struct shard *shard = conn->shard;
+	struct out *out = &shard->out;
+	struct iovec iov[IOVS_MAX];
+	struct msghdr msg = {.msg_iov = iov};
+	size_t wanted = 0;
+	ssize_t sent;
+	int r;
+
+	for (uint32_t i = conn->out_first; i != OUT_NONE && msg.msg_iovlen < IOVS_MAX;
+	     i = out->pieces[i].next) {
+		iov[msg.msg_iovlen].iov_base = out->data + out->pieces[i].offset;
+		iov[msg.msg_iovlen++].iov_len = out->pieces[i].len;
+		wanted += out->pieces[i].len;
+	}
+	if (!wanted)
+		return 0;
+	STAT_ADD(shard->stats.sends, 1);
+	if (msg.msg_iovlen == 1)
+		sent = send(conn->source.fd, iov[0].iov_base, iov[0].iov_len,
+			    MSG_DONTWAIT | MSG_NOSIGNAL);
+	else
+		sent = sendmsg(conn->source.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
+		return -errno;
+	sent = sent < 0 ? 0 : sent;
+	STAT_ADD(shard->stats.out_bytes, sent);
+	if ((size_t)sent < conn->out_bytes) {
+		r = backlog_keep(conn, (size_t)sent);
+		if (r)
+			return r;
+		loop_want_write(shard->loop, &conn->source);
+	}
+	return 0;
+}
+
+void conn_send(struct conn *conn)
+{
+	int r = pieces_send(conn);
+
+	conn->out_first = conn->out_last = OUT_NONE;
+	conn->out_bytes = 0;
+	if (r || buf_unread(&conn->backlog) > LIMIT_OUT_HARD_BYTES)
+		conn->doomed = true;
+}
+
+/* There is room again for what waited for it. */
+static void resume(struct conn *conn)
+{
+	request_release_held(conn);
+	if (!conn->stalled || !conn_has_room(conn))
+		return;
+	conn->stalled = false;
+	list_append(&conn->shard->carried, &conn->carried);
+}
+
+void conn_flush(struct conn *conn)
+{
+	conn_send(conn);
+	if (conn->doomed)
+		conn_close(conn);
+	else if (conn_has_room(conn))
+		resume(conn);
+}
+
+static void on_writable(struct loop_source *source)
+{
+	struct conn *conn = container_of(source, struct conn, source);
+	ssize_t sent = send(source->fd, buf_head(&conn->backlog), buf_unread(&conn->backlog),
+			    MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
+		conn_doom(conn);
+		return;
+	}
+	if (sent > 0) {
+		buf_consume(&conn->backlog, (size_t)sent);
+		STAT_ADD(conn->shard->stats.out_bytes, sent);
+	}
+	if (buf_unread(&conn->backlog))
+		loop_want_write(conn->shard->loop, source);
+	if (conn_has_room(conn))
+		resume(conn);
+}
+
+/* ---- input ---- */
+
+static void framing_fault(struct conn *conn, const struct frame *frame, const char *message)
+{
+	struct fault fault;
+
+	(void)fault_set(&fault, WIRE_PROTOCOL, "%s; closing the connection", message);
+	conn_reply_error(conn, frame->op, frame->id, &fault);
+	conn_doom(conn);
+}
+
+/* Runs whole frames from the front of @bytes; returns how many bytes were used up. */
+static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	struct frame frame;
+	size_t used = 0;
+
+	for (unsigned budget = LIMIT_FRAMES_PER_PASS; !conn->doomed; budget--) {
+		if (len - used < FRAME_HEADER_BYTES)
+			return used;
+		frame_read(bytes + used, &frame);
+		if (frame.body_len > FRAME_BODY_MAX) {
+			framing_fault(conn, &frame, "a frame's body may have 1114112 bytes at most");
+			return len;
+		}
+		if (frame.flags & ~WIRE_FLAG_DEADLINE) {
+			framing_fault(conn, &frame, "a request may carry no flag but DEADLINE");
+			return len;
+		}
+		if (len - used - FRAME_HEADER_BYTES < frame.body_len)
+			return used;
+		if (!conn_has_room(conn)) {
+			conn->stalled = true;
+			return used;
+		}
+		if (!budget) {
+			list_append(&conn->shard->carried, &conn->carried);
+			return used;
+		}
+		call_dispatch(conn, &frame, bytes + used + FRAME_HEADER_BYTES);
+		used += FRAME_HEADER_BYTES + frame.body_len;
+	}
+	return len;
+}
+
+static bool waiting(const struct conn *conn)
+{
+	return conn->stalled || !list_empty(&conn->carried);
+}
+
+/* Keeps unparsed bytes. On failure the connection is doomed. */
+static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
+{
+	struct shard *shard = conn->shard;
+	size_t before = conn->in.cap;
+	struct fault fault;
+
+	if (shard->in_bytes + len > LIMIT_IN_CORE_BYTES || buf_append(&conn->in, bytes, len)) {
+		(void)fault_set(&fault, WIRE_BUSY, "the kernel holds too much input; closing the connection");
+		conn_reply_error(conn, 0, 0, &fault);
+		conn_doom(conn);
+		return;
+	}
+	shard->in_bytes += conn->in.cap - before;
+}
+
+/* Parses what is in conn->in. */
+static void parse_kept(struct conn *conn)
+{
+	size_t before = conn->in.cap;
+
+	buf_consume(&conn->in, parse(conn, buf_head(&conn->in), buf_unread(&conn->in)));
+	conn->shard->in_bytes -= before - conn->in.cap;
+}
+
+static void after_input(struct conn *conn)
+{
+	bool pause = waiting(conn) && buf_unread(&conn->in) >= LIMIT_IN_PAUSE_BYTES;
+
+	if (conn->doomed)
+		return;
+	if (conn->ended && !waiting(conn))
+		conn_doom(conn);
+	else if (!conn->ended)
+		loop_read(conn->shard->loop, &conn->source, !pause);
+}
+
+static void on_received(struct loop_source *source, const uint8_t *bytes, uint32_t len)
+{
+	struct conn *conn = container_of(source, struct conn, source);
+	size_t used;
+
+	if (conn->doomed)
+		return;
+	STAT_ADD(conn->shard->stats.in_bytes, len);
+	if (buf_unread(&conn->in) || waiting(conn)) {
+		keep(conn, bytes, len);
+		if (!conn->doomed && !waiting(conn))
+			parse_kept(conn);
+	} else {
+		used = parse(conn, bytes, len);
+		if (used < len)
+			keep(conn, bytes + used, len - used);
+	}
+	after_input(conn);
+}
+
+void conn_continue(struct conn *conn)
+{
+	if (conn->doomed)
+		return;
+	parse_kept(conn);
+	after_input(conn);
+}
+
+static void on_ended(struct loop_source *source, int error)
+{
+	struct conn *conn = container_of(source, struct conn, source);
+
+	conn->ended = true;
+	if (error || !waiting(conn))
+		conn_doom(conn);
+}
+
+static const struct loop_handler conn_handler = {
+	.received = on_received,
+	.ended = on_ended,
+	.writable = on_writable,
+};

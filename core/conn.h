@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Connection: one client's stream, its frames in and out, its identity
+ *
+ * Owned by one core and used in its thread only. Nothing closes a connection in the middle of a pass:
+ * conn_doom() marks it, and the core closes it when it sends the pass's output.
+ */
+
+#include <msgpack.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/buf.h"
+#include "core/base/list.h"
+#include "core/fault.h"
+#include "core/loop.h"
+
+struct agent_entry;
+struct shard;
+
+struct conn {
+	struct loop_source source;
+	struct shard *shard;
+	struct agent_entry *agent;
+	struct list link;    /* in shard->conns */
+	struct list dirty;   /* in shard->dirty */
+	struct list carried; /* in shard->carried */
+	struct list requests; /* struct request: in work */
+	struct list held;     /* struct request: done, waiting for room in the output */
+	struct buf in;        /* input not parsed yet */
+	struct buf backlog;   /* output that the socket did not take */
+	uint32_t out_first, out_last, out_bytes; /* this pass's output */
+	uint32_t rights;      /* WIRE_RIGHT_x */
+	uint16_t in_flight;
+	bool ended;   /* the client sends no more */
+	bool stalled; /* too much output waits: no parsing */
+	bool doomed;  /* to be closed */
+};
+
+/* Takes @fd, also on failure. 0 or -errno. */
+int conn_open(struct shard *shard, int fd);
+void conn_close(struct conn *conn);
+void conn_doom(struct conn *conn);
+
+/* Parses input left over; for the core's pass. */
+void conn_continue(struct conn *conn);
+
+/* Sends this pass's output; a lost connection is doomed. */
+void conn_send(struct conn *conn);
+
+/* Sends, and closes a doomed connection: @conn may be gone after it. */
+void conn_flush(struct conn *conn);
+
+/* Whether a further reply may be made without more waiting than LIMIT_OUT_SOFT_BYTES. */
+bool conn_has_room(const struct conn *conn);
+
+/*
+ * A frame in the making: pack its body, one value, between begin and end. Frames are not nested.
+ * @flags is WIRE_FLAG_x.
+ */
+msgpack_packer *conn_begin(struct conn *conn);
+void conn_end(struct conn *conn, uint16_t op, uint16_t flags, uint64_t id);
+
+void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct fault *fault);
+
+/* Adds bytes that are valid MessagePack to the frame in the making. */
+void conn_splice(struct conn *conn, const uint8_t *bytes, size_t len);

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * EXEC's arguments, interpreted: what to run and how
+ *
+ * Input is hostile. Everything here owns its memory.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/cleanup.h"
+#include "core/fault.h"
+#include "ipc/cursor.h"
+
+struct user;
+
+/* Growable vector of strings, ended by NULL. */
+struct strv {
+	char **items; /* owned, and each of them */
+	size_t count, cap;
+};
+
+struct exec_options {
+	struct strv argv;
+	struct strv env; /* "NAME=value" */
+	char *cwd;
+	uint8_t *input; /* for stdin; NULL without any */
+	uint32_t input_len;
+	uint64_t timeout_ms; /* 0: none */
+	uint32_t output_max; /* bytes kept of stdout and of stderr each */
+};
+
+/*
+ * @command is str, bin or array, valid MessagePack; @options a map, or pos NULL when absent. @user gives
+ * the base environment and the working directory. WIRE_OK, or a code with @fault filled and
+ * nothing owned.
+ */
+enum wire_error exec_options_init(struct exec_options *options, const struct user *user,
+				  struct cursor command, struct cursor bag, struct fault *fault);
+void exec_options_deinit(struct exec_options *options);

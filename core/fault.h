@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Fault: why a call failed, in the form its caller will read
+ */
+
+#include "ipc/wire.h"
+
+struct fault {
+	enum wire_error code;
+	int os_error;     /* errno behind it; 0 for none */
+	const char *step; /* static text or NULL */
+	char message[192];
+};
+
+/* Fills @fault; returns @code, so that handlers can end with it. */
+enum wire_error fault_set(struct fault *fault, enum wire_error code, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* As fault_set(), with the code that fits @os_error and its text after the message. */
+enum wire_error fault_set_os(struct fault *fault, int os_error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "core/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/base/cleanup.h"
+#include "core/base/err.h"
+#include "core/kernel.h"
+#include "core/shard.h"
+#include "sandbox/launch.h"
+#include "sandbox/opener.h"
+
+enum {
+	READ_FIRST_BYTES = 64 << 10, /* where a file does not know its size, as in /proc */
+	STOP_WAIT_MS = 300,
+};
+
+struct file_thread {
+	struct files *files;
+	pthread_t thread;
+	unsigned lane; /* index of its lanes in kernel->lanes */
+};
+
+struct files {
+	struct kernel *kernel;
+	pthread_mutex_t mutex; /* of the queue */
+	pthread_cond_t changed;
+	struct file_op *first, **last;
+	bool stopping;
+	unsigned started;
+	struct file_thread threads[LIMIT_FILE_THREADS];
+
+	pthread_mutex_t opener_mutex; /* one request at a time */
+	int opener;                   /* -1 until first used, and after it was lost */
+
+	_Atomic uint32_t queued;
+	_Atomic size_t bytes; /* contents in memory */
+};
+
+/* ---- memory ---- */
+
+/* False when all contents together would outgrow LIMIT_FILES_BYTES. */
+static bool charge(struct files *files, struct file_op *op, size_t bytes)
+{
+	size_t before = atomic_fetch_add_explicit(&files->bytes, bytes, memory_order_relaxed);
+
+	if (before + bytes > LIMIT_FILES_BYTES) {
+		(void)atomic_fetch_sub_explicit(&files->bytes, bytes, memory_order_relaxed);
+		return false;
+	}
+	op->charged += bytes;
+	return true;
+}
+
+void files_uncharge(struct files *files, struct file_op *op)
+{
+	(void)atomic_fetch_sub_explicit(&files->bytes, op->charged, memory_order_relaxed);
+	op->charged = 0;
+}
+
+/* ---- the work, in a file thread ---- */
+
+/* One try to have @op's file opened; an opener that was lost is replaced for the next try. */
+static int open_once(struct files *files, const struct open_request *request, int *ret_fd)
+{
+	const struct user *user = &files->kernel->user;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&files->opener_mutex);
+	if (files->opener < 0)
+		r = opener_start(files->kernel->launcher, user->uid, user->gid, user->groups,
+				 (size_t)user->group_count, &files->opener);
+	if (!r)
+		r = opener_open(files->opener, request, ret_fd);
+	if (r == OPEN_E_GONE)
+		files->opener = fd_close(files->opener);
+	(void)pthread_mutex_unlock(&files->opener_mutex);
+	return r;
+}
+
+static int file_open(struct files *files, struct file_op *op, int *ret_fd)
+{
+	static const int flags[] = {
+		[FILE_READ] = O_RDONLY,
+		[FILE_WRITE] = O_WRONLY | O_CREAT | O_TRUNC,
+		[FILE_APPEND] = O_WRONLY | O_CREAT | O_APPEND,
+		[FILE_PATCH] = O_WRONLY,
+	};
+	const struct open_request request = {
+		.path = op->path,
+		.path_len = op->path_len,
+		.base = files->kernel->user.home,
+		.flags = flags[op->kind],
+		.mode = 0666,
+	};
+	int r = open_once(files, &request, ret_fd);
+
+	if (r == OPEN_E_GONE)
+		r = open_once(files, &request, ret_fd);
+	if (!r)
+		return 0;
+	if (r == OPEN_E_GONE)
+		(void)fault_set(&op->fault, WIRE_UNAVAILABLE,
+				"the process that opens files is gone; restart the kernel");
+	else if (r == OPEN_E_NOT_REGULAR)
+		(void)fault_set(&op->fault, WIRE_NOT_A_FILE,
+				"%.120s: not a regular file (a device, socket or pipe)", op->path);
+	else
+		(void)fault_set_os(&op->fault, -r, "%.120s", op->path);
+	return -1;
+}
+
+static void read_piece(struct files *files, struct file_op *op, int fd)
+{
+	uint32_t room = op->length;
+	struct stat st;
+	ssize_t n;
+
+	if (fstat(fd, &st)) {
+		(void)fault_set_os(&op->fault, errno, "%.120s", op->path);
+		return;
+	}
+	op->size = (uint64_t)st.st_size;
+	op->dev = st.st_dev;
+	op->ino = st.st_ino;
+	if (op->size > op->offset && op->size - op->offset < room)
+		room = (uint32_t)(op->size - op->offset);
+	else if (op->size <= op->offset && room > READ_FIRST_BYTES)
+		room = READ_FIRST_BYTES;
+	if (!charge(files, op, room) || !(op->data = malloc(room ? room : 1))) {
+		(void)fault_set(&op->fault, WIRE_BUSY, "too much file content is in memory; try again");
+		return;
+	}
+	while (op->done < room) {
+		n = pread(fd, op->data + op->done, room - op->done, (off_t)(op->offset + op->done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			(void)fault_set_os(&op->fault, errno, "%.120s", op->path);
+			return;
+		}
+		if (!n)
+			break;
+		op->done += (uint32_t)n;
+	}
+	op->eof = (op->done < room || !room) || (op->size && op->offset + op->done >= op->size);
+}
+
+static void write_piece(struct file_op *op, int fd)
+{
+	struct stat st = {0};
+	ssize_t n;
+
+	while (op->done < op->length) {
+		const uint8_t *from = op->data + op->done;
+		size_t left = op->length - op->done;
+
+		n = op->kind == FILE_PATCH ? pwrite(fd, from, left, (off_t)(op->offset + op->done)) :
+					     write(fd, from, left);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			(void)fault_set_os(&op->fault, errno, "%.100s: %u of %u bytes written",
+					   op->path, op->done, op->length);
+			return;
+		}
+		op->done += (uint32_t)n;
+	}
+	if (fstat(fd, &st) == 0)
+		op->size = (uint64_t)st.st_size;
+}
+
+static void work(struct files *files, struct file_op *op)
+{
+	int fd;
+
+	if (file_open(files, op, &fd))
+		return;
+	if (op->kind == FILE_READ)
+		read_piece(files, op, fd);
+	else
+		write_piece(op, fd);
+	/* Some file systems report a full disk only here. */
+	if (close(fd) && op->kind != FILE_READ && !op->fault.code)
+		(void)fault_set_os(&op->fault, errno, "%.120s", op->path);
+}
+
+static void deliver(struct shard *shard, void *arg, uint64_t value)
+{
+	struct file_op *op = arg;
+
+	(void)value;
+	shard->files_queued--;
+	request_finish(&op->request);
+}
+
+static struct file_op *next_op(struct files *files)
+{
+	struct file_op *op;
+
+	(void)pthread_mutex_lock(&files->mutex);
+	while (!files->first && !files->stopping)
+		(void)pthread_cond_wait(&files->changed, &files->mutex);
+	op = files->stopping ? NULL : files->first;
+	if (op) {
+		files->first = op->next;
+		if (!files->first)
+			files->last = &files->first;
+	}
+	(void)pthread_mutex_unlock(&files->mutex);
+	return op;
+}
+
+static void *file_main(void *arg)
+{
+	struct file_thread *self = arg;
+	struct files *files = self->files;
+	struct kernel *kernel = files->kernel;
+	struct file_op *op;
+
+	(void)prctl(PR_SET_NAME, "file");
+	while ((op = next_op(files))) {
+		struct shard *shard = op->request.shard;
+
+		work(files, op);
+		(void)atomic_fetch_sub_explicit(&files->queued, 1, memory_order_relaxed);
+		/* There is room: a core has fewer operations out than a lane has items. */
+		(void)lane_push(kernel->lanes[self->lane][shard->index],
+				(struct lane_item){.deliver = deliver, .arg = op});
+		shard_wake(NULL, shard);
+	}
+	return NULL;
+}
+
+/* ---- the cores' side ---- */
+
+enum wire_error files_submit(struct files *files, struct file_op *op, struct fault *fault)
+{
+	struct shard *shard = op->request.shard;
+
+	if (shard->files_queued == LIMIT_FILES_QUEUED ||
+	    (op->kind != FILE_READ && !charge(files, op, op->length)))
+		return fault_set(fault, WIRE_BUSY, "too many file operations wait; try again");
+	shard->files_queued++;
+	(void)atomic_fetch_add_explicit(&files->queued, 1, memory_order_relaxed);
+	op->next = NULL;
+	(void)pthread_mutex_lock(&files->mutex);
+	*files->last = op;
+	files->last = &op->next;
+	(void)pthread_cond_signal(&files->changed);
+	(void)pthread_mutex_unlock(&files->mutex);
+	return WIRE_OK;
+}
+
+uint32_t files_queued(struct files *files)
+{
+	return atomic_load_explicit(&files->queued, memory_order_relaxed);
+}
+
+int files_start(struct kernel *kernel, struct files **ret_files)
+{
+	struct files *files = calloc(1, sizeof(*files));
+	int r;
+
+	if (!files)
+		return err_raise(-ENOMEM);
+	files->kernel = kernel;
+	files->last = &files->first;
+	files->opener = -1;
+	(void)pthread_mutex_init(&files->mutex, NULL);
+	(void)pthread_mutex_init(&files->opener_mutex, NULL);
+	(void)pthread_cond_init(&files->changed, NULL);
+	for (unsigned i = 0; i < LIMIT_FILE_THREADS; i++) {
+		files->threads[i] = (struct file_thread){
+			.files = files,
+			.lane = kernel->core_count + i,
+		};
+		r = pthread_create(&files->threads[i].thread, NULL, file_main, &files->threads[i]);
+		if (r) {
+			(void)files_stop(files);
+			return err_raise(-r);
+		}
+		files->started++;
+	}
+	*ret_files = files;
+	return 0;
+}
+
+static void leftover_free(struct file_op *op)
+{
+	op->request.type->free(&op->request);
+}
+
+bool files_stop(struct files *files)
+{
+	struct timespec until;
+	struct lane_item item;
+
+	(void)pthread_mutex_lock(&files->mutex);
+	files->stopping = true;
+	(void)pthread_cond_broadcast(&files->changed);
+	(void)pthread_mutex_unlock(&files->mutex);
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += STOP_WAIT_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	for (unsigned i = 0; i < files->started; i++)
+		if (pthread_timedjoin_np(files->threads[i].thread, NULL, &until))
+			return false;
+
+	for (unsigned i = 0; i < files->started; i++)
+		for (unsigned core = 0; core < files->kernel->core_count; core++)
+			while (lane_pop(files->kernel->lanes[files->threads[i].lane][core], &item))
+				leftover_free(item.arg);
+	while (files->first) {
+		struct file_op *op = files->first;
+
+		files->first = op->next;
+		leftover_free(op);
+	}
+	files->opener = fd_close(files->opener);
+	free(files);
+	return true;
+}

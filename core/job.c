@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ *   LAUNCHING --launched--> RUNNING --pidfd readable--> EXITED --reaped--> finished
+ *       |                      |                           |
+ *       | failed               | timeout, abandoned:       | a kill was sent and is not
+ *       v                      v   launch_kill()           v answered yet: wait for it
+ *   (reap, finish)          RUNNING, killed             EXITED, kill_pending
+ *
+ * The command has ended when its own process has: what is in its pipes then is read, and it is reaped. A process it
+ * left behind in the background keeps running and keeps the pipe's other end, but nobody
+ * reads it any more. A timeout kills the whole process group instead. The process id must not be
+ * reused while a kill for it is on its way to the launcher, so reaping waits for KILLED.
+ *
+ * Output above the cap is read and thrown away, so that the command never blocks on a full pipe, and counted.
+ */
+
+#include "core/job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/request.h"
+#include "core/shard.h"
+#include "ipc/pack.h"
+#include "sandbox/launch.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#ifndef __WALL
+#define __WALL 0x40000000
+#endif
+
+enum {
+	KILL_RETRY_MS = 20, /* the channel was full */
+	REPLIES_PER_READY = 64,
+};
+
+enum job_state {
+	JOB_LAUNCHING,
+	JOB_RUNNING,
+	JOB_EXITED,
+	JOB_DONE, /* only the answer is left */
+};
+
+struct job_pipe {
+	struct loop_source source;
+	struct job *job;
+	struct buf kept;
+	uint64_t total; /* bytes the command wrote */
+	bool cut;       /* the rest is thrown away */
+};
+
+struct job {
+	struct request request;
+	struct list link; /* in shard->jobs */
+	uint64_t id;      /* on the channel */
+	enum job_state state;
+	bool timed_out, kill_wanted, kill_pending;
+	pid_t pid;
+	struct loop_source pidfd;
+	struct job_pipe out, err;
+	uint32_t output_max;
+	uint64_t timeout_ms;
+	struct timer timer; /* the timeout, then retries of the kill */
+	uint64_t start_ns, end_ns;
+	siginfo_t status;
+	struct fault fault; /* code 0: it ran */
+};
+
+static struct job *job_of(struct request *request)
+{
+	return container_of(request, struct job, request);
+}
+
+/* ---- the end ---- */
+
+static void pipe_close(struct shard *shard, struct job_pipe *pipe)
+{
+	int fd = pipe->source.fd;
+
+	if (fd < 0)
+		return;
+	loop_remove(shard->loop, &pipe->source);
+	(void)close(fd);
+	pipe->source.fd = -1;
+}
+
+static void pidfd_close(struct job *job)
+{
+	int fd = job->pidfd.fd;
+
+	if (fd < 0)
+		return;
+	loop_remove(job->request.shard->loop, &job->pidfd);
+	(void)close(fd);
+	job->pidfd.fd = -1;
+}
+
+static void job_free(struct request *request)
+{
+	struct job *job = job_of(request);
+	struct shard *shard = request->shard;
+
+	pipe_close(shard, &job->out);
+	pipe_close(shard, &job->err);
+	pidfd_close(job);
+	timer_unset(&shard->timers, &job->timer);
+	list_unlink(&job->link);
+	shard->job_count--;
+	shard->job_bytes -= job->out.kept.cap + job->err.kept.cap;
+	buf_deinit(&job->out.kept);
+	buf_deinit(&job->err.kept);
+	free(job);
+}
+
+static void pack_pipe(msgpack_packer *pk, const char *name, const char *total_name,
+		      const struct job_pipe *pipe)
+{
+	pack_text(pk, name);
+	pack_bin(pk, pipe->kept.data, pipe->kept.len);
+	pack_key_uint(pk, total_name, pipe->total);
+}
+
+static void job_answer(struct request *request)
+{
+	struct job *job = job_of(request);
+	bool exited = job->status.si_code == CLD_EXITED;
+	msgpack_packer *pk;
+
+	if (job->fault.code) {
+		conn_reply_error(request->conn, request->op, request->id, &job->fault);
+		return;
+	}
+	pk = conn_begin(request->conn);
+	pack_map(pk, 9);
+	pack_text(pk, "exit_code");
+	(void)msgpack_pack_int(pk, exited ? job->status.si_status : -1);
+	pack_key_uint(pk, "signal", exited ? 0 : (uint64_t)job->status.si_status);
+	pack_key_bool(pk, "timed_out", job->timed_out);
+	pack_text(pk, "duration_ms");
+	(void)msgpack_pack_double(pk, (double)(job->end_ns - job->start_ns) / 1e6);
+	pack_pipe(pk, "stdout", "stdout_bytes", &job->out);
+	pack_pipe(pk, "stderr", "stderr_bytes", &job->err);
+	pack_key_bool(pk, "truncated",
+		      job->out.total > job->out.kept.len || job->err.total > job->err.kept.len);
+	conn_end(request->conn, request->op, WIRE_FLAG_REPLY, request->id);
+}
+
+/* Everything is over but the answer; the descriptors go now, the reply may have to wait for room. */
+static void job_finish(struct job *job)
+{
+	struct shard *shard = job->request.shard;
+
+	job->state = JOB_DONE;
+	timer_unset(&shard->timers, &job->timer);
+	pipe_close(shard, &job->out);
+	pipe_close(shard, &job->err);
+	pidfd_close(job);
+	request_finish(&job->request);
+}
+
+static void job_fail(struct job *job, enum wire_error code, const char *text)
+{
+	(void)fault_set(&job->fault, code, "%s", text);
+	job_finish(job);
+}
+
+/* ---- killing ---- */
+
+static void on_timer(struct timer *timer);
+
+static void job_kill(struct job *job)
+{
+	struct shard *shard = job->request.shard;
+	int r;
+
+	job->kill_wanted = true;
+	/* While launching, the reply will come, and the kill with it. */
+	if (job->state != JOB_RUNNING || job->kill_pending || shard->launch_fd < 0)
+		return;
+	r = launch_kill(shard->launch_fd, job->id, SIGKILL);
+	if (!r)
+		job->kill_pending = true;
+	else if (r == LAUNCH_E_BUSY)
+		(void)timer_set(&shard->timers, &job->timer,
+				shard->now_ns + KILL_RETRY_MS * CLOCK_NS_PER_MS, on_timer);
+}
+
+static void on_timer(struct timer *timer)
+{
+	struct job *job = container_of(timer, struct job, timer);
+
+	if (!job->kill_wanted)
+		job->timed_out = true;
+	job_kill(job);
+}
+
+static void job_abandon(struct request *request)
+{
+	job_kill(job_of(request));
+}
+
+static const struct request_type job_type = {
+	.abandon = job_abandon,
+	.answer = job_answer,
+	.free = job_free,
+};
+
+/* ---- output ---- */
+
+static void pipe_keep(struct job_pipe *pipe, const uint8_t *bytes, size_t len)
+{
+	struct job *job = pipe->job;
+	struct shard *shard = job->request.shard;
+	size_t before = pipe->kept.cap;
+	size_t keep = job->output_max - pipe->kept.len;
+
+	pipe->total += len;
+	if (pipe->cut)
+		return;
+	if (keep > len)
+		keep = len;
+	/* Above the budget of all jobs together this one's output ends here: cut, not with a gap. */
+	if (shard->job_bytes + keep > LIMIT_JOBS_CORE_BYTES || buf_append(&pipe->kept, bytes, keep))
+		keep = 0;
+	pipe->cut = keep < len;
+	shard->job_bytes += pipe->kept.cap - before;
+}
+
+/* Reads what is there, bounded. True when the pipe is empty or at its end. */
+static bool pipe_read(struct job_pipe *pipe)
+{
+	static _Thread_local uint8_t scratch[LIMIT_JOB_READ_BYTES];
+	struct shard *shard = pipe->job->request.shard;
+	ssize_t n;
+
+	if (pipe->source.fd < 0)
+		return true;
+	n = read(pipe->source.fd, scratch, sizeof(scratch));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return errno == EAGAIN;
+	if (n <= 0) {
+		pipe_close(shard, pipe);
+		return true;
+	}
+	pipe_keep(pipe, scratch, (size_t)n);
+	return false;
+}
+
+static void on_pipe(struct loop_source *source)
+{
+	struct job_pipe *pipe = container_of(source, struct job_pipe, source);
+	struct job *job = pipe->job;
+
+	(void)pipe_read(pipe);
+	if (pipe->source.fd >= 0)
+		loop_want_ready(job->request.shard->loop, source);
+}
+
+static const struct loop_handler pipe_handler = {.ready = on_pipe};
+
+/* ---- exit ---- */
+
+/*
+ * What the command wrote before it ended is in the pipes, at most their capacity. More than that comes from a
+ * process it left behind, which may write for ever: it is not waited for.
+ */
+static void pipe_drain(struct job_pipe *pipe)
+{
+	int capacity = pipe->source.fd < 0 ? 0 : fcntl(pipe->source.fd, F_GETPIPE_SZ);
+	uint64_t until = pipe->total + (uint64_t)(capacity > 0 ? capacity : 0);
+
+	while (pipe->total < until && !pipe_read(pipe))
+		;
+}
+
+static void job_reap(struct job *job)
+{
+	int r;
+
+	if (job->kill_pending)
+		return;
+	pipe_drain(&job->out);
+	pipe_drain(&job->err);
+	r = waitid((idtype_t)P_PIDFD, (id_t)job->pidfd.fd, &job->status,
+		   WEXITED | WNOHANG | __WALL);
+	job->end_ns = clock_now_ns();
+	if (!job->fault.code && (r || !job->status.si_pid))
+		(void)fault_set(&job->fault, WIRE_INTERNAL, "the command's exit status is lost");
+	job_finish(job);
+}
+
+static void on_pidfd(struct loop_source *source)
+{
+	struct job *job = container_of(source, struct job, pidfd);
+
+	job->state = JOB_EXITED;
+	job_reap(job);
+}
+
+static const struct loop_handler pidfd_handler = {.ready = on_pidfd};
+
+/* ---- replies of the launcher ---- */
+
+static struct job *job_find(struct shard *shard, uint64_t id)
+{
+	list_for_each(it, &shard->jobs) {
+		struct job *job = container_of(it, struct job, link);
+
+		if (job->id == id)
+			return job;
+	}
+	return NULL;
+}
+
+/* The process is there, running or already failed: from here on it is ours to reap. */
+static int job_adopt(struct job *job, struct launch_reply *reply)
+{
+	struct loop *loop = job->request.shard->loop;
+	int r;
+
+	job->pid = reply->pid;
+	if (reply->pidfd < 0)
+		reply->pidfd = (int)syscall(SYS_pidfd_open, reply->pid, 0);
+	if (reply->pidfd < 0)
+		return err_raise(-errno);
+	r = loop_add(loop, &job->pidfd, reply->pidfd, &pidfd_handler);
+	if (r)
+		return err_trace(r);
+	reply->pidfd = -1;
+	loop_want_ready(loop, &job->pidfd);
+	return 0;
+}
+
+static void job_launched(struct job *job, struct launch_reply *reply)
+{
+	struct shard *shard = job->request.shard;
+	uint64_t start_ns = job->start_ns;
+
+	job->state = JOB_RUNNING;
+	if (job_adopt(job, reply)) {
+		(void)launch_kill(shard->launch_fd, job->id, SIGKILL);
+		job_fail(job, WIRE_BUSY, "no descriptor left to watch the command");
+		return;
+	}
+	loop_want_ready(shard->loop, &job->out.source);
+	loop_want_ready(shard->loop, &job->err.source);
+	if (job->kill_wanted)
+		job_kill(job);
+	else if (job->timeout_ms && timer_set(&shard->timers, &job->timer,
+					      start_ns + job->timeout_ms * CLOCK_NS_PER_MS, on_timer))
+		job_kill(job);
+}
+
+static void job_not_launched(struct job *job, struct launch_reply *reply)
+{
+	if (reply->step == LAUNCH_STEP_SPEC)
+		(void)fault_set(&job->fault, WIRE_INVALID_ARGUMENT, "EXEC: %s", reply->reason);
+	else
+		(void)fault_set_os(&job->fault, reply->error, "the command could not be started (%s)",
+				   launch_step_name(reply->step));
+	if (reply->step != LAUNCH_STEP_SPEC && reply->step != LAUNCH_STEP_LIMIT)
+		job->fault.code = WIRE_EXEC_FAILED;
+	job->fault.step = launch_step_name(reply->step);
+	/* A process that was made ends by itself now, and is answered for when it has been reaped. */
+	job->state = JOB_RUNNING;
+	if (!reply->pid || job_adopt(job, reply))
+		job_finish(job);
+}
+
+static void job_killed(struct job *job)
+{
+	job->kill_pending = false;
+	if (job->state == JOB_EXITED)
+		job_reap(job);
+}
+
+static void reply_apply(struct shard *shard, struct launch_reply *reply)
+{
+	struct job *job = job_find(shard, reply->id);
+
+	if (!job)
+		log_warn("launch-reply-lost", "id=%llu", (unsigned long long)reply->id);
+	else if (reply->type == LAUNCH_LAUNCHED)
+		job_launched(job, reply);
+	else if (reply->type == LAUNCH_FAILED)
+		job_not_launched(job, reply);
+	else
+		job_killed(job);
+	if (reply->pidfd >= 0)
+		(void)close(reply->pidfd);
+}
+
+/* The launcher has died and its children with it: running ones are reaped as usual, by their pidfd. */
+static void channel_lost(struct shard *shard)
+{
+	log_error("launcher-lost", "core=%u effect=\"EXEC answers UNAVAILABLE until a restart\"",
+		  shard->index);
+	loop_remove(shard->loop, &shard->launch_source);
+	shard->launch_fd = fd_close(shard->launch_fd);
+	list_for_each_safe(it, &shard->jobs) {
+		struct job *job = container_of(it, struct job, link);
+
+		if (job->state == JOB_LAUNCHING)
+			job_fail(job, WIRE_UNAVAILABLE, "the launcher died");
+		else if (job->state != JOB_DONE)
+			job_killed(job);
+	}
+}
+
+static void on_channel(struct loop_source *source)
+{
+	struct shard *shard = container_of(source, struct shard, launch_source);
+	struct launch_reply reply;
+	int r = 0;
+
+	for (unsigned n = 0; n < REPLIES_PER_READY && !r; n++) {
+		r = launch_recv(shard->launch_fd, &reply);
+		if (!r)
+			reply_apply(shard, &reply);
+	}
+	if (!r || r == LAUNCH_E_EMPTY)
+		loop_want_ready(shard->loop, source);
+	else
+		channel_lost(shard);
+}
+
+static const struct loop_handler channel_handler = {.ready = on_channel};
+
+int job_channel_open(struct shard *shard)
+{
+	int r = launcher_channel(shard->kernel->launcher, &shard->launch_fd);
+
+	if (r)
+		return err_fold(r);
+	r = loop_add(shard->loop, &shard->launch_source, shard->launch_fd, &channel_handler);
+	if (!r)
+		loop_want_ready(shard->loop, &shard->launch_source);
+	return err_trace(r);
+}
+
+void job_channel_close(struct shard *shard)
+{
+	while (!list_empty(&shard->jobs)) {
+		struct job *job = container_of(shard->jobs.next, struct job, link);
+
+		CHECK(!job->request.conn);
+		job_free(&job->request);
+	}
+	loop_remove(shard->loop, &shard->launch_source);
+	shard->launch_fd = fd_close(shard->launch_fd);
+}
+
+/* ---- the start ---- */
+
+/* A pipe whose reading end does not block and is the loop's; the writing end is the command's. */
+static int pipe_open(struct job *job, struct job_pipe *pipe, int *ret_write_fd)
+{
+	int fds[2];
+	int r;
+
+	pipe->job = job;
+	pipe->source.fd = -1;
+	if (pipe2(fds, O_CLOEXEC))
+		return err_raise(-errno);
+	r = fcntl(fds[0], F_SETFL, O_NONBLOCK) ? err_raise(-errno) : 0;
+	if (!r)
+		r = loop_add(job->request.shard->loop, &pipe->source, fds[0], &pipe_handler);
+	if (r) {
+		pipe->source.fd = -1;
+		(void)close(fds[0]);
+		(void)close(fds[1]);
+		return err_trace(r);
+	}
+	*ret_write_fd = fds[1];
+	return 0;
+}
+
+/* The input as a file: it is whole, so nobody has to feed it, and its reader meets the end. */
+static int input_open(const struct exec_options *options, int *ret_fd)
+{
+	CLEANUP(fd_closep) int fd = memfd_create("stdin", MFD_CLOEXEC);
+
+	if (fd < 0)
+		return err_raise(-errno);
+	for (uint32_t done = 0; done < options->input_len;) {
+		ssize_t n = pwrite(fd, options->input + done, options->input_len - done, done);
+
+		if (n < 0)
+			return err_raise(-errno);
+		done += (uint32_t)n;
+	}
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int job_launch(struct job *job, const struct exec_options *options)
+{
+	CLEANUP(fd_closep) int in = -1, out = -1, err = -1;
+	struct shard *shard = job->request.shard;
+	const struct user *user = &shard->kernel->user;
+	const struct launch_spec spec = {
+		.kind = LAUNCH_PLAIN,
+		.argv = (const char *const *)options->argv.items,
+		.env = (const char *const *)options->env.items,
+		.cwd = options->cwd,
+		.uid = user->uid,
+		.gid = user->gid,
+		.groups = user->groups,
+		.n_groups = (size_t)user->group_count,
+		.umask = 022,
+	};
+	int r;
+
+	job->pidfd.fd = job->out.source.fd = job->err.source.fd = -1;
+	r = pipe_open(job, &job->out, &out);
+	if (!r)
+		r = pipe_open(job, &job->err, &err);
+	if (!r && options->input)
+		r = input_open(options, &in);
+	if (r)
+		return err_trace(r);
+	return launch_send(shard->launch_fd, job->id, &spec,
+			   (const int[3]){options->input ? in : shard->null_fd, out, err});
+}
+
+enum wire_error job_start(struct call *call, const struct exec_options *options)
+{
+	struct shard *shard = call->conn->shard;
+	struct job *job;
+	int r;
+
+	if (shard->launch_fd < 0)
+		return fault_set(&call->fault, WIRE_UNAVAILABLE,
+				 "the launcher is not running; restart the kernel");
+	if (shard->job_count == LIMIT_JOBS_PER_CORE)
+		return fault_set(&call->fault, WIRE_BUSY, "%d commands are running on this core",
+				 LIMIT_JOBS_PER_CORE);
+	job = calloc(1, sizeof(*job));
+	if (!job)
+		return fault_set(&call->fault, WIRE_BUSY, "no memory");
+	if (request_start(&job->request, call, &job_type)) {
+		free(job);
+		return call->fault.code;
+	}
+	job->id = ++shard->job_next_id;
+	job->output_max = options->output_max;
+	job->timeout_ms = options->timeout_ms;
+	job->start_ns = clock_now_ns();
+	list_append(&shard->jobs, &job->link);
+	shard->job_count++;
+	STAT_ADD(shard->stats.jobs, 1);
+
+	r = job_launch(job, options);
+	if (r == LAUNCH_E_BUSY)
+		job_fail(job, WIRE_BUSY, "the launcher has too much to do; try again");
+	else if (r == LAUNCH_E_TOO_BIG)
+		job_fail(job, WIRE_TOO_LARGE, "command, env and cwd together: 64 KiB at most");
+	else if (r == LAUNCH_E_GONE)
+		job_fail(job, WIRE_UNAVAILABLE, "the launcher is not running; restart the kernel");
+	else if (r)
+		job_fail(job, WIRE_BUSY, "no descriptors left for another command; try again");
+	return WIRE_OK;
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Job: one command that the launcher started for a core, from request to reply
+ *
+ * The process is the kernel's child, made by the launcher. The core that owns the client reads its
+ * output, watches its pidfd and reaps it: no SIGCHLD, no other thread.
+ */
+
+#include "core/call.h"
+#include "core/exec_options.h"
+
+struct shard;
+
+/* The shard's channel to the launcher. 0 or -errno. */
+int job_channel_open(struct shard *shard);
+/* Frees all jobs; closing the channel makes the launcher kill what they ran. */
+void job_channel_close(struct shard *shard);
+
+/* Runs a command for @call. @options stays the caller's. WIRE_OK, or a code with call->fault filled. */
+enum wire_error job_start(struct call *call, const struct exec_options *options);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What all cores share: configuration, the table of agents, the launcher, the file threads
+ *
+ * Built by main() before any core runs, taken apart after the last has ended. Fields without a
+ * remark are constant in between.
+ */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/config.h"
+#include "core/lane.h"
+#include "core/limits.h"
+#include "core/listener.h"
+#include "core/loop.h"
+#include "core/user.h"
+
+struct agent_table;
+struct files;
+struct launcher;
+struct shard;
+
+struct kernel {
+	const struct config *config;
+	struct loop_features io;
+	struct user user; /* whom the kernel serves and acts as */
+	struct agent_table *agents;
+	struct files *files;
+	struct launcher *launcher;
+
+	unsigned core_count;
+	struct shard *shards[LIMIT_CORES];
+	/* lanes[from][to]; from the cores, then from the file threads */
+	struct lane *lanes[LIMIT_CORES + LIMIT_FILE_THREADS][LIMIT_CORES];
+
+	int listen_fd; /* core 0 accepts */
+	struct listener_file socket_file;
+	uint32_t connections_max;
+	uint64_t start_ns; /* clock_now_ns() */
+	uint64_t epoch;    /* random; differs between any two starts */
+
+	_Atomic uint32_t connections;   /* of all cores */
+	_Atomic bool draining;          /* set once, by main */
+	_Atomic bool launcher_alive;    /* cleared once, by main */
+};

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Every static limit of the kernel, with where it comes from
+ */
+
+#include "ipc/frame.h"
+
+enum {
+	/* Cores: one loop each; beyond 16 the lanes between all pairs outgrow their use. */
+	LIMIT_CORES = 16,
+
+	/* Agents and connections. An agent id keeps 20 bits for the slot. */
+	LIMIT_AGENTS = 1 << 16,
+	LIMIT_CONNECTIONS = 32768, /* also bounded by RLIMIT_NOFILE less LIMIT_FDS_SPARE */
+	LIMIT_FDS_SPARE = 256,     /* rings, pipes of commands, files in work */
+
+	/* One pass: how much one connection may take before the others get their turn. */
+	LIMIT_FRAMES_PER_PASS = 128,
+	LIMIT_LANE_ITEMS_PER_PASS = 256,
+
+	/*
+	 * Input. A connection that may not be parsed further now (budget used up, output full) is read
+	 * until this much waits. All unparsed input of one core together: partial frames of 256 clients
+	 * at the largest size.
+	 */
+	LIMIT_IN_PAUSE_BYTES = 64 << 10,
+	LIMIT_IN_CORE_BYTES = 256 << 20,
+
+	/*
+	 * Output. Above the soft mark no further request of the connection is parsed and finished work
+	 * is held back, so what waits is at most the mark and one reply; pushes end at the hard one.
+	 */
+	LIMIT_OUT_SOFT_BYTES = 256 << 10,
+	LIMIT_OUT_HARD_BYTES = 4 << 20,
+	LIMIT_OUT_SHARED_BYTES = 256 << 10, /* replies of one pass before they are sent early */
+
+	LIMIT_IN_FLIGHT = 256, /* requests per connection that wait for something */
+
+	/* EXEC */
+	LIMIT_JOBS_PER_CORE = 1024,             /* three descriptors each */
+	LIMIT_JOB_OUTPUT_BYTES = 512 << 10,     /* of stdout, of stderr; both fit one frame */
+	LIMIT_JOBS_CORE_BYTES = 256 << 20,      /* captured output of all jobs of a core */
+	LIMIT_JOB_ARGS = 1024,
+	LIMIT_JOB_ENV = 1024,
+	LIMIT_JOB_READ_BYTES = 64 << 10,        /* per pipe and readiness: the size of a pipe */
+	LIMIT_JOB_TIMEOUT_MS_DEFAULT = 30000,
+
+	/* READ and WRITE */
+	LIMIT_FILE_THREADS = 2,
+	LIMIT_FILES_QUEUED = 512, /* per core; a lane from a file thread holds more */
+	LIMIT_FILES_BYTES = 256 << 20, /* contents in memory, of all cores */
+	LIMIT_PATH_BYTES = 4095,
+
+	LIMIT_LANE_ITEMS = 1024,
+	LIMIT_CLIENT_NAME_BYTES = 64,
+
+	LIMIT_DRAIN_MS = 1500, /* SIGTERM answers within 2 s */
+	LIMIT_ACCEPT_RETRY_MS = 100,
+};
+
+_Static_assert(2 * LIMIT_JOB_OUTPUT_BYTES <= FRAME_PAYLOAD_MAX, "both outputs fit one reply");
+_Static_assert(LIMIT_FILES_QUEUED < LIMIT_LANE_ITEMS, "an answer always finds room in its lane");

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A socket file outlives a killed kernel. Whether it is live is asked by connecting: refused means
+ * nobody listens, and the file is removed. Core 0 accepts and hands each connection to the core that has
+ * the fewest; a connection stays there.
+ */
+
+#include "core/listener.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/conn.h"
+#include "core/shard.h"
+#include "ipc/frame.h"
+
+enum {
+	BACKLOG = 4096,
+};
+
+static int address(const char *path, struct sockaddr_un *ret_addr)
+{
+	size_t len = strlen(path);
+
+	*ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (len >= sizeof(ret_addr->sun_path))
+		return LISTENER_E_TOO_LONG;
+	memcpy(ret_addr->sun_path, path, len + 1);
+	return 0;
+}
+
+/* Removes a socket file that nobody listens on. 0 (also when there is none), LISTENER_E_x or -errno. */
+static int stale_remove(const char *path, const struct sockaddr_un *addr)
+{
+	CLEANUP(fd_closep) int fd = -1;
+	struct stat st;
+
+	if (lstat(path, &st))
+		return errno == ENOENT ? 0 : err_raise(-errno);
+	if (!S_ISSOCK(st.st_mode))
+		return LISTENER_E_NOT_SOCKET;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_raise(-errno);
+	/* EAGAIN: it listens, but its queue is full. EACCES: another user's; not ours to judge or remove. */
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
+		return LISTENER_E_LIVE;
+	if (errno != ECONNREFUSED)
+		return err_raise(-errno);
+	if (unlink(path) && errno != ENOENT)
+		return err_raise(-errno);
+	log_info("socket-taken-over", "path=\"%s\" reason=\"nobody listened\"", path);
+	return 0;
+}
+
+int listener_bind(const char *path, int *ret_fd, struct listener_file *ret_file)
+{
+	CLEANUP(fd_closep) int fd = -1;
+	struct sockaddr_un addr;
+	struct stat st;
+	mode_t umask_before;
+	int r;
+
+	r = address(path, &addr);
+	if (!r)
+		r = stale_remove(path, &addr);
+	if (r)
+		return r > 0 ? r : err_trace(r);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_raise(-errno);
+	/* The mode must be right from the first instant; chmod() after bind() would leave a window. */
+	umask_before = umask(0177);
+	r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) ? -errno : 0;
+	(void)umask(umask_before);
+	if (r == -EADDRINUSE)
+		return LISTENER_E_LIVE; /* another kernel came between */
+	if (r)
+		return err_raise(r);
+	if (listen(fd, BACKLOG) || lstat(path, &st))
+		return err_raise(-errno);
+	*ret_file = (struct listener_file){.dev = st.st_dev, .ino = st.st_ino};
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+void listener_unbind(const char *path, const struct listener_file *file)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && st.st_dev == file->dev && st.st_ino == file->ino)
+		(void)unlink(path);
+}
+
+/* ---- placing ---- */
+
+static void adopt(struct shard *shard, void *arg, uint64_t value)
+{
+	(void)arg;
+	STAT_ADD(shard->stats.accepted, 1);
+	if (conn_open(shard, (int)value))
+		(void)atomic_fetch_sub_explicit(&shard->kernel->connections, 1,
+						memory_order_relaxed);
+}
+
+/* The core that was handed the fewest still open; the count of one on its way is not in its stats yet. */
+static struct shard *place(struct shard *shard)
+{
+	static _Thread_local unsigned next;
+	struct kernel *kernel = shard->kernel;
+	struct shard *best = NULL;
+	uint64_t fewest = UINT64_MAX;
+
+	for (unsigned i = 0; i < kernel->core_count; i++) {
+		struct shard *at = kernel->shards[(next + i) % kernel->core_count];
+		uint64_t count = atomic_load_explicit(&at->stats.connections, memory_order_relaxed);
+
+		if (count < fewest) {
+			fewest = count;
+			best = at;
+		}
+	}
+	next++;
+	return best;
+}
+
+/* Best effort: a client that is turned away learns why. */
+static void turn_away(int fd)
+{
+	static const char message[] = "the kernel has as many connections as it may";
+	uint8_t bytes[FRAME_HEADER_BYTES + 4 + sizeof(message)] = {0};
+	struct frame frame = {
+		.flags = WIRE_FLAG_REPLY | WIRE_FLAG_ERROR,
+		.body_len = 4 + sizeof(message),
+	};
+	uint8_t *body = bytes + FRAME_HEADER_BYTES;
+
+	/* [BUSY, message, {}] by hand: a fixarray, a fixint, a str8, an empty fixmap. */
+	body[0] = 0x93;
+	body[1] = WIRE_BUSY;
+	body[2] = 0xd9;
+	body[3] = sizeof(message) - 1;
+	memcpy(body + 4, message, sizeof(message) - 1);
+	body[4 + sizeof(message) - 1] = 0x80;
+	frame_write(bytes, &frame);
+	(void)send(fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)close(fd);
+}
+
+static void on_accepted(struct loop_source *source, int fd)
+{
+	struct shard *shard = container_of(source, struct shard, listener);
+	struct kernel *kernel = shard->kernel;
+	struct shard *to;
+
+	if (atomic_load_explicit(&kernel->connections, memory_order_relaxed) >=
+	    kernel->connections_max) {
+		turn_away(fd);
+		return;
+	}
+	(void)atomic_fetch_add_explicit(&kernel->connections, 1, memory_order_relaxed);
+	to = place(shard);
+	if (to == shard || !shard_post(shard, to,
+				       (struct lane_item){.deliver = adopt, .value = (uint64_t)fd}))
+		adopt(shard, NULL, (uint64_t)fd);
+}
+
+static void on_accept_retry(struct timer *timer)
+{
+	struct shard *shard = container_of(timer, struct shard, accept_retry);
+
+	if (loop_has(&shard->listener))
+		loop_listen(shard->loop, &shard->listener);
+}
+
+static void on_accept_failed(struct loop_source *source, int error)
+{
+	struct shard *shard = container_of(source, struct shard, listener);
+
+	log_warn("accept-failed", "errno=%d text=\"%s\" retry_ms=%d", error, strerrordesc_np(error),
+		 LIMIT_ACCEPT_RETRY_MS);
+	if (timer_set(&shard->timers, &shard->accept_retry,
+		      shard->now_ns + LIMIT_ACCEPT_RETRY_MS * CLOCK_NS_PER_MS, on_accept_retry))
+		loop_listen(shard->loop, source);
+}
+
+static const struct loop_handler listener_handler = {
+	.accepted = on_accepted,
+	.accept_failed = on_accept_failed,
+};
+
+int listener_start(struct shard *shard)
+{
+	int r = loop_add(shard->loop, &shard->listener, shard->kernel->listen_fd,
+			 &listener_handler);
+
+	if (!r)
+		loop_listen(shard->loop, &shard->listener);
+	return err_trace(r);
+}
+
+void listener_stop(struct shard *shard)
+{
+	loop_remove(shard->loop, &shard->listener);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Does io_uring work here, and which of its features can be trusted?
+ *
+ * Probed, not read off a version: containers filter the calls, an administrator can switch them off
+ * (sysctl kernel.io_uring_disabled), and distributions backport. One real loop is opened and made to
+ * read. On AF_UNIX, kernels from 6.0 until a fix of spring 2026 can lose the end of a stream under
+ * a multishot recv when the peer sends and closes back to back (axboe/liburing issue 1549), which is what
+ * every client that says goodbye does; where the probe loses it, recv is armed once per read.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/base/cleanup.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/base/list.h"
+#include "core/loop_priv.h"
+
+struct reader {
+	struct loop_source source;
+	uint32_t bytes;
+	bool ended;
+};
+
+static void on_received(struct loop_source *source, const uint8_t *bytes, uint32_t len)
+{
+	(void)bytes;
+	container_of(source, struct reader, source)->bytes += len;
+}
+
+static void on_ended(struct loop_source *source, int error)
+{
+	(void)error;
+	container_of(source, struct reader, source)->ended = true;
+}
+
+static const struct loop_handler reader_handler = {.received = on_received, .ended = on_ended};
+
+/* Sends five bytes and closes, both before the loop looks. 0, -EIO when bytes or end got lost, or -errno. */
+static int read_to_end(const struct loop_features *features)
+{
+	CLEANUP(loop_freep) struct loop *loop = NULL;
+	CLEANUP(fd_closep) int near = -1, far = -1;
+	struct reader reader = {0};
+	int fds[2];
+	int r;
+
+	r = loop_new(features, &loop);
+	if (r)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))
+		return err_raise(-errno);
+	near = fds[0];
+	far = fds[1];
+	r = loop_add(loop, &reader.source, near, &reader_handler);
+	if (r)
+		return err_trace(r);
+	loop_read(loop, &reader.source, true);
+	r = loop_wait(loop, 0); /* submits the recv */
+	if (r)
+		return err_trace(r);
+	if (send(far, "hello", 5, MSG_NOSIGNAL) != 5)
+		return err_raise(-EIO);
+	far = fd_close(far);
+	for (int i = 0; i < 5 && !reader.ended; i++) {
+		r = loop_wait(loop, CLOCK_NS_PER_MS);
+		if (r)
+			break;
+	}
+	loop_remove(loop, &reader.source);
+	if (r)
+		return err_trace(r);
+	return reader.ended && reader.bytes == 5 ? 0 : -EIO;
+}
+
+static bool switched_off(const char *feature)
+{
+	const char *switches = getenv("CLOVE_URING");
+
+	return switches && strstr(switches, feature);
+}
+
+int loop_uring_probe(struct loop_features *ret)
+{
+	struct loop_features features = {
+		.backend = LOOP_URING,
+		.multishot_recv = !switched_off("-multishot"),
+		.msg_ring = !switched_off("-msgring"),
+	};
+	int r = read_to_end(&features);
+
+	if (r == -EIO && features.multishot_recv) {
+		features.multishot_recv = false;
+		r = read_to_end(&features);
+	}
+	if (r)
+		(void)snprintf(features.reason, sizeof(features.reason), "io_uring: %s%s",
+			       strerror(-r),
+			       r == -EPERM || r == -ENOSYS ?
+				       " (blocked by a seccomp profile or kernel.io_uring_disabled)" :
+			       r == -EINVAL ? " (needs Linux 6.1)" :
+					      "");
+	else
+		(void)snprintf(features.reason, sizeof(features.reason),
+			       "probes passed, multishot recv %s, MSG_RING %s",
+			       features.multishot_recv ? "on" : "off",
+			       features.msg_ring ? "on" : "off");
+	*ret = features;
+	return r;
+}

@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Back end for kernels from 6.1: io_uring, one ring a core
+ *
+ * Set-up: SINGLE_ISSUER and DEFER_TASKRUN, so completions run only when this thread waits: nothing
+ * interrupts the handlers, and one io_uring_enter() both submits and waits. Reading is a multishot recv
+ * into a ring of provided buffers; the pool is small because it must stay in the cache, and a buffer
+ * goes back as soon as its handler returns. Everything else is one-shot.
+ *
+ * user_data is {slot:32, generation:16, kind:8, sequence:8}. The slot and generation find the source,
+ * or nobody when it has been removed since. The sequence counts a source's recvs: after pause and
+ * resume the end of the former recv may arrive late and must not be taken for the end of the current one.
+ * Bytes that a cancelled recv had already taken are delivered all the same.
+ *
+ * Removal: a cancel for everything armed is submitted at once, before the owner closes the
+ * descriptor, because an entry still in the submission queue names the descriptor by number, and the
+ * number may be another file's by the time the kernel reads it.
+ *
+ * Traps met: submit alone does not run deferred work, only GETEVENTS does; ENOBUFS ends a multishot
+ * recv and it is armed again once buffers are back; close() does not end a multishot.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+#include "core/base/cleanup.h"
+#include "core/base/err.h"
+#include "core/loop_priv.h"
+#include "core/uring_abi.h"
+
+enum {
+	SQ_ENTRIES = 1024,
+	CQ_ENTRIES = 8192,
+	CQES_PER_WAIT = 1024,
+	BUFFERS = 256,
+	BUFFER_BYTES = 2048,
+	BUFFER_GROUP = 0,
+
+	ARMED_RECV = 1,
+	ARMED_ACCEPT = 2,
+	ARMED_WRITE = 4,
+	ARMED_READY = 8,
+};
+
+enum kind {
+	KIND_NONE, /* nobody waits for it */
+	KIND_RECV,
+	KIND_ACCEPT,
+	KIND_WRITE,
+	KIND_READY,
+	KIND_MSG, /* our MSG_RING failed; the slot is the target's eventfd */
+};
+
+struct loop_uring {
+	struct loop loop;
+	struct io_uring ring;
+	unsigned sq_mask, cq_mask;
+	int enter_fd; /* registered index, or the ring's descriptor */
+	unsigned enter_flags;
+	bool no_sqarray, multishot, msg_ring;
+
+	struct uring_buf *bufs;
+	uint8_t *pool;
+	uint16_t bufs_tail;
+};
+
+static struct loop_uring *uring_of(struct loop *loop)
+{
+	return (struct loop_uring *)loop;
+}
+
+static int sys_register(int fd, unsigned op, const void *arg, unsigned count)
+{
+	long r = syscall(__NR_io_uring_register, fd, op, arg, count);
+
+	return r < 0 ? -errno : (int)r;
+}
+
+/* Makes the entries filled since the last call visible to the kernel; returns how many are pending. */
+static unsigned sq_publish(struct loop_uring *u)
+{
+	struct io_uring_sq *sq = &u->ring.sq;
+	unsigned tail = *sq->ktail;
+
+	for (; tail != sq->sqe_tail; tail++)
+		if (!u->no_sqarray)
+			sq->array[tail & u->sq_mask] = tail & u->sq_mask;
+	sq->sqe_head = sq->sqe_tail;
+	/* Pairs with the kernel's acquire of the tail. */
+	__atomic_store_n(sq->ktail, tail, __ATOMIC_RELEASE);
+	return tail - __atomic_load_n(sq->khead, __ATOMIC_ACQUIRE);
+}
+
+static int ring_enter(struct loop_uring *u, unsigned wait_count, unsigned flags, const void *arg,
+		      size_t arg_bytes)
+{
+	long r = syscall(__NR_io_uring_enter, u->enter_fd, sq_publish(u), wait_count,
+			 flags | u->enter_flags, arg, arg_bytes);
+
+	return r < 0 ? -errno : (int)r;
+}
+
+static struct io_uring_sqe *sqe_get(struct loop_uring *u)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+
+	if (!sqe) {
+		/* Full: hand over what there is. EBUSY (completions overflowed) asks to reap; GETEVENTS does. */
+		(void)ring_enter(u, 0, URING_ENTER_GETEVENTS, NULL, 0);
+		sqe = io_uring_get_sqe(&u->ring);
+		CHECK(sqe);
+	}
+	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
+
+static uint64_t token(struct loop *loop, const struct loop_source *source, enum kind kind)
+{
+	uint64_t generation = loop->slots[source->slot].generation;
+	uint64_t sequence = kind == KIND_RECV ? source->read_seq : 0;
+
+	return source->slot | generation << 32 | (uint64_t)kind << 48 | sequence << 56;
+}
+
+static void cancel(struct loop *loop, struct loop_source *source, enum kind kind)
+{
+	struct io_uring_sqe *sqe = sqe_get(uring_of(loop));
+
+	sqe->opcode = URING_OP_ASYNC_CANCEL;
+	sqe->fd = -1;
+	sqe->addr = token(loop, source, kind);
+	sqe->flags = URING_SQE_CQE_SKIP_SUCCESS;
+	sqe->user_data = (uint64_t)KIND_NONE << 48;
+}
+
+static void arm_recv(struct loop *loop, struct loop_source *source)
+{
+	struct loop_uring *u = uring_of(loop);
+	struct io_uring_sqe *sqe = sqe_get(u);
+
+	source->read_seq++;
+	source->armed |= ARMED_RECV;
+	sqe->opcode = URING_OP_RECV;
+	sqe->fd = source->fd;
+	sqe->flags = URING_SQE_BUFFER_SELECT;
+	sqe->buf_group = BUFFER_GROUP;
+	/* A recv that is only armed now seldom finds bytes: poll first saves the failing try. */
+	sqe->ioprio = URING_RECV_POLL_FIRST | (u->multishot ? URING_RECV_MULTISHOT : 0);
+	sqe->user_data = token(loop, source, KIND_RECV);
+}
+
+static void arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit, enum kind kind,
+		     uint32_t events)
+{
+	struct io_uring_sqe *sqe;
+
+	if (source->armed & bit)
+		return;
+	source->armed |= bit;
+	sqe = sqe_get(uring_of(loop));
+	sqe->opcode = URING_OP_POLL_ADD;
+	sqe->fd = source->fd;
+	sqe->poll32_events = events;
+	sqe->user_data = token(loop, source, kind);
+}
+
+static void uring_read(struct loop *loop, struct loop_source *source)
+{
+	if (source->reading && !(source->armed & ARMED_RECV)) {
+		arm_recv(loop, source);
+	} else if (!source->reading && source->armed & ARMED_RECV) {
+		cancel(loop, source, KIND_RECV);
+		source->armed &= (uint8_t)~ARMED_RECV;
+	}
+}
+
+static void uring_listen(struct loop *loop, struct loop_source *source, bool on)
+{
+	struct io_uring_sqe *sqe;
+
+	if (!on && source->armed & ARMED_ACCEPT) {
+		cancel(loop, source, KIND_ACCEPT);
+		source->armed &= (uint8_t)~ARMED_ACCEPT;
+	} else if (on && !(source->armed & ARMED_ACCEPT)) {
+		source->armed |= ARMED_ACCEPT;
+		sqe = sqe_get(uring_of(loop));
+		sqe->opcode = URING_OP_ACCEPT;
+		sqe->fd = source->fd;
+		sqe->ioprio = URING_ACCEPT_MULTISHOT;
+		sqe->accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+		sqe->user_data = token(loop, source, KIND_ACCEPT);
+	}
+}
+
+static void uring_want_write(struct loop *loop, struct loop_source *source)
+{
+	arm_poll(loop, source, ARMED_WRITE, KIND_WRITE, POLLOUT);
+}
+
+static void uring_want_ready(struct loop *loop, struct loop_source *source)
+{
+	arm_poll(loop, source, ARMED_READY, KIND_READY, POLLIN);
+}
+
+static void uring_forget(struct loop *loop, struct loop_source *source)
+{
+	static const struct {
+		uint8_t bit;
+		enum kind kind;
+	} arms[] = {
+		{ARMED_RECV, KIND_RECV},
+		{ARMED_ACCEPT, KIND_ACCEPT},
+		{ARMED_WRITE, KIND_WRITE},
+		{ARMED_READY, KIND_READY},
+	};
+
+	if (!source->armed)
+		return;
+	for (unsigned i = 0; i < sizeof(arms) / sizeof(arms[0]); i++)
+		if (source->armed & arms[i].bit)
+			cancel(loop, source, arms[i].kind);
+	source->armed = 0;
+	(void)ring_enter(uring_of(loop), 0, 0, NULL, 0);
+}
+
+static void buffer_return(struct loop_uring *u, uint16_t bid)
+{
+	struct uring_buf *buf = &u->bufs[u->bufs_tail & (BUFFERS - 1)];
+
+	/* Not a struct assignment: entry 0 also holds the tail. */
+	buf->addr = (uint64_t)(uintptr_t)(u->pool + (size_t)bid * BUFFER_BYTES);
+	buf->len = BUFFER_BYTES;
+	buf->bid = bid;
+	u->bufs_tail++;
+}
+
+static void buffers_publish(struct loop_uring *u)
+{
+	/* Pairs with the kernel's acquire when it takes a buffer. */
+	__atomic_store_n(&u->bufs[0].tail, u->bufs_tail, __ATOMIC_RELEASE);
+}
+
+static void on_recv_end(struct loop *loop, struct loop_source *source, int res)
+{
+	source->armed &= (uint8_t)~ARMED_RECV;
+	if (!source->reading)
+		return;
+	if (res > 0 || res == -ENOBUFS || res == -EINTR || res == -ECANCELED) {
+		arm_recv(loop, source);
+		return;
+	}
+	source->reading = false;
+	source->handler->ended(source, -res);
+}
+
+static void on_recv(struct loop *loop, uint32_t slot, uint64_t data, int res, uint32_t flags)
+{
+	struct loop_uring *u = uring_of(loop);
+	uint16_t generation = (uint16_t)(data >> 32);
+	struct loop_source *source = loop_find(loop, slot, generation);
+
+	if (flags & URING_CQE_BUFFER) {
+		uint16_t bid = (uint16_t)(flags >> URING_CQE_BUFFER_SHIFT);
+
+		if (source && res > 0)
+			source->handler->received(source, u->pool + (size_t)bid * BUFFER_BYTES,
+						  (uint32_t)res);
+		buffer_return(u, bid);
+		source = loop_find(loop, slot, generation);
+	}
+	if (source && !(flags & URING_CQE_MORE) && (uint8_t)(data >> 56) == source->read_seq &&
+	    source->armed & ARMED_RECV)
+		on_recv_end(loop, source, res);
+}
+
+static void on_accept(struct loop *loop, struct loop_source *source, int res, uint32_t flags)
+{
+	bool again = source->armed & ARMED_ACCEPT && !(flags & URING_CQE_MORE);
+
+	if (again)
+		source->armed &= (uint8_t)~ARMED_ACCEPT;
+	if (res < 0 && res != -ECONNABORTED && res != -EINTR) {
+		if (res != -ECANCELED)
+			source->handler->accept_failed(source, -res);
+		return;
+	}
+	if (again)
+		uring_listen(loop, source, true);
+	if (res >= 0)
+		source->handler->accepted(source, res);
+}
+
+static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
+{
+	static const uint64_t one = 1;
+	enum kind kind = (enum kind)(uint8_t)(data >> 48);
+	struct loop_source *source;
+
+	if (kind == KIND_NONE)
+		return;
+	if (kind == KIND_MSG) {
+		if (res < 0)
+			(void)!write((int)(uint32_t)data, &one, sizeof(one));
+		return;
+	}
+	if (kind == KIND_RECV) {
+		on_recv(loop, (uint32_t)data, data, res, flags);
+		return;
+	}
+	source = loop_find(loop, (uint32_t)data, (uint16_t)(data >> 32));
+	if (!source) {
+		if (kind == KIND_ACCEPT && res >= 0)
+			(void)close(res);
+		return;
+	}
+	switch (kind) {
+	case KIND_ACCEPT:
+		on_accept(loop, source, res, flags);
+		break;
+	case KIND_WRITE:
+		source->armed &= (uint8_t)~ARMED_WRITE;
+		source->handler->writable(source);
+		break;
+	case KIND_READY:
+		source->armed &= (uint8_t)~ARMED_READY;
+		source->handler->ready(source);
+		break;
+	default:
+		UNREACHABLE();
+	}
+}
+
+static void reap(struct loop *loop)
+{
+	struct loop_uring *u = uring_of(loop);
+	struct io_uring_cq *cq = &u->ring.cq;
+	unsigned head = *cq->khead;
+	/* Pairs with the kernel's release of the tail: the entries before it are whole. */
+	unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
+
+	for (unsigned n = 0; head != tail && n < CQES_PER_WAIT; n++) {
+		struct io_uring_cqe cqe = cq->cqes[head & u->cq_mask];
+
+		head++;
+		/* Freed before its handler runs: the handler may enter the kernel, which then has room. */
+		__atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+		dispatch(loop, cqe.user_data, cqe.res, cqe.flags);
+	}
+	buffers_publish(u);
+}
+
+static int uring_wait(struct loop *loop, uint64_t timeout_ns)
+{
+	struct loop_uring *u = uring_of(loop);
+	struct __kernel_timespec ts = {
+		.tv_sec = (long long)(timeout_ns / 1000000000),
+		.tv_nsec = (long long)(timeout_ns % 1000000000),
+	};
+	struct uring_wait_arg arg = {
+		.timespec = timeout_ns == UINT64_MAX ? 0 : (uint64_t)(uintptr_t)&ts,
+	};
+	int r;
+
+	r = ring_enter(u, timeout_ns ? 1 : 0, URING_ENTER_GETEVENTS | URING_ENTER_EXT_ARG, &arg,
+		       sizeof(arg));
+	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
+		return err_raise(r);
+	reap(loop);
+	return 0;
+}
+
+static bool uring_wake(struct loop *from, struct loop *to)
+{
+	struct loop_uring *u = uring_of(from);
+	struct io_uring_sqe *sqe;
+
+	if (!u->msg_ring)
+		return false;
+	sqe = sqe_get(u);
+	sqe->opcode = URING_OP_MSG_RING;
+	sqe->fd = uring_of(to)->ring.ring_fd;
+	sqe->off = (uint64_t)KIND_NONE << 48; /* user_data of the completion at @to */
+	sqe->flags = URING_SQE_CQE_SKIP_SUCCESS;
+	sqe->user_data = (uint32_t)to->wake_fd | (uint64_t)KIND_MSG << 48;
+	return true;
+}
+
+static int buffers_open(struct loop_uring *u)
+{
+	size_t ring_bytes = BUFFERS * sizeof(struct uring_buf);
+	struct uring_buf_reg reg = {.ring_entries = BUFFERS, .bgid = BUFFER_GROUP};
+	void *ring, *pool;
+	int r;
+
+	ring = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ring == MAP_FAILED)
+		return err_raise(-errno);
+	pool = mmap(NULL, (size_t)BUFFERS * BUFFER_BYTES, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (pool == MAP_FAILED) {
+		r = err_raise(-errno);
+		(void)munmap(ring, ring_bytes);
+		return r;
+	}
+	u->bufs = ring;
+	u->pool = pool;
+	reg.ring_addr = (uint64_t)(uintptr_t)ring;
+	r = sys_register(u->ring.ring_fd, URING_REGISTER_PBUF_RING, &reg, 1);
+	if (r < 0)
+		return err_raise(r);
+	for (uint16_t bid = 0; bid < BUFFERS; bid++)
+		buffer_return(u, bid);
+	buffers_publish(u);
+	return 0;
+}
+
+static void buffers_close(struct loop_uring *u)
+{
+	if (!u->bufs)
+		return;
+	(void)munmap(u->bufs, BUFFERS * sizeof(struct uring_buf));
+	(void)munmap(u->pool, (size_t)BUFFERS * BUFFER_BYTES);
+}
+
+/* Saves a descriptor look-up at each enter; a kernel without it only costs that. */
+static void ring_fd_register(struct loop_uring *u)
+{
+	struct uring_fd_update update = {.offset = UINT32_MAX, .data = (uint64_t)u->ring.ring_fd};
+
+	if (sys_register(u->ring.ring_fd, URING_REGISTER_RING_FDS, &update, 1) != 1)
+		return;
+	u->enter_fd = (int)update.offset;
+	u->enter_flags = URING_ENTER_REGISTERED_RING;
+}
+
+static bool op_supported(int ring_fd, unsigned op)
+{
+	CLEANUP(freep) struct io_uring_probe *probe =
+		calloc(1, sizeof(*probe) + 256 * sizeof(struct io_uring_probe_op));
+
+	if (!probe || sys_register(ring_fd, URING_REGISTER_PROBE, probe, 256) < 0)
+		return false;
+	return op < probe->ops_len && probe->ops[op].flags & IO_URING_OP_SUPPORTED;
+}
+
+static int uring_open(struct loop *loop, const struct loop_features *features)
+{
+	struct loop_uring *u = uring_of(loop);
+	struct io_uring_params params = {
+		.flags = URING_SETUP_SINGLE_ISSUER | URING_SETUP_DEFER_TASKRUN |
+			 URING_SETUP_SUBMIT_ALL | URING_SETUP_CQSIZE | URING_SETUP_CLAMP,
+		.cq_entries = CQ_ENTRIES,
+	};
+	int r;
+
+	r = io_uring_queue_init_params(SQ_ENTRIES, &u->ring, &params);
+	if (r < 0)
+		return err_raise(r);
+	u->no_sqarray = params.flags & URING_SETUP_NO_SQARRAY;
+	u->sq_mask = params.sq_entries - 1;
+	u->cq_mask = params.cq_entries - 1;
+	u->enter_fd = u->ring.ring_fd;
+	u->multishot = features->multishot_recv;
+	u->msg_ring = features->msg_ring && op_supported(u->ring.ring_fd, URING_OP_MSG_RING);
+	r = buffers_open(u);
+	if (r) {
+		io_uring_queue_exit(&u->ring);
+		buffers_close(u);
+		return err_trace(r);
+	}
+	ring_fd_register(u);
+	return 0;
+}
+
+static void uring_close(struct loop *loop)
+{
+	struct loop_uring *u = uring_of(loop);
+
+	/* Closing the ring cancels and waits for what is in flight; only then may the buffers go. */
+	io_uring_queue_exit(&u->ring);
+	buffers_close(u);
+}
+
+const struct loop_ops loop_uring_ops = {
+	.size = sizeof(struct loop_uring),
+	.open = uring_open,
+	.close = uring_close,
+	.forget = uring_forget,
+	.listen = uring_listen,
+	.read = uring_read,
+	.want_write = uring_want_write,
+	.want_ready = uring_want_ready,
+	.wait = uring_wait,
+	.wake = uring_wake,
+};

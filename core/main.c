@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * clove_kernel: from the command line to running cores, and back
+ *
+ * Order matters. The launcher comes first: it is exec'd with an empty environment while this process has
+ * no thread, no key, no raised limit. Then the kernel reads its settings, takes its data directory
+ * and socket, and starts its threads; last it gives up its capabilities, so that from then on only
+ * the launcher is privileged. Core 0 starts last because it accepts clients.
+ *
+ * The main thread then waits for signals and for the launcher's end. SIGTERM or SIGINT drains, a second
+ * one ends at once.
+ */
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/agent_table.h"
+#include "core/base/cleanup.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/config.h"
+#include "core/data_dir.h"
+#include "core/files.h"
+#include "core/kernel.h"
+#include "core/shard.h"
+#include "sandbox/launch.h"
+#include "sandbox/launcher.h"
+
+/* A message for whoever typed the command, beside the log. */
+#define FATAL(...)                                                \
+	do {                                                      \
+		(void)fprintf(stderr, "clove_kernel: " __VA_ARGS__); \
+		(void)fputc('\n', stderr);                        \
+	} while (0)
+
+/* ---- process ---- */
+
+static int signals_open(void)
+{
+	sigset_t set;
+	int fd;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	/* Blocked before any thread starts, so all inherit it and only the descriptor delivers. */
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return err_raise(-errno);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	return fd < 0 ? err_raise(-errno) : fd;
+}
+
+/* Connections need descriptors: take what the hard limit allows. */
+static uint32_t descriptors_raise(void)
+{
+	struct rlimit limit;
+	rlim_t room;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return LIMIT_FDS_SPARE;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warn("descriptors-not-raised", "errno=%d", errno);
+	room = limit.rlim_cur > LIMIT_FDS_SPARE * 2 ? limit.rlim_cur - LIMIT_FDS_SPARE :
+						      limit.rlim_cur / 2;
+	return room < LIMIT_CONNECTIONS ? (uint32_t)room : LIMIT_CONNECTIONS;
+}
+
+static int privileges_drop(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {0};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return err_raise(-errno);
+	if (syscall(SYS_capset, &header, none))
+		return err_raise(-errno);
+#ifndef __SANITIZE_ADDRESS__ /* its leak check at exit must trace this process */
+	if (prctl(PR_SET_DUMPABLE, 0))
+		return err_raise(-errno);
+#endif
+	return 0;
+}
+
+/* ---- kernel ---- */
+
+static int lanes_new(struct kernel *kernel)
+{
+	for (unsigned from = 0; from < kernel->core_count + LIMIT_FILE_THREADS; from++) {
+		for (unsigned to = 0; to < kernel->core_count; to++) {
+			struct lane *lane = aligned_alloc(64, sizeof(struct lane));
+
+			if (!lane)
+				return err_raise(-ENOMEM);
+			memset(lane, 0, sizeof(*lane));
+			kernel->lanes[from][to] = lane;
+		}
+	}
+	return 0;
+}
+
+static int kernel_build(struct kernel *kernel)
+{
+	int r = user_init(&kernel->user, geteuid());
+
+	if (!r)
+		r = agent_table_new(kernel->core_count, &kernel->agents);
+	if (!r)
+		r = lanes_new(kernel);
+	for (unsigned i = 0; !r && i < kernel->core_count; i++)
+		r = shard_new(kernel, i, &kernel->shards[i]);
+	if (!r)
+		r = files_start(kernel, &kernel->files);
+	if (!r && getrandom(&kernel->epoch, sizeof(kernel->epoch), 0) != sizeof(kernel->epoch))
+		r = err_raise(-EIO);
+	kernel->epoch >>= 1; /* fits the signed integers of every client language */
+	return err_trace(r);
+}
+
+static void kernel_free(struct kernel *kernel)
+{
+	for (unsigned i = 0; i < kernel->core_count; i++)
+		kernel->shards[i] = shard_free(kernel->shards[i]);
+	for (unsigned from = 0; from < kernel->core_count + LIMIT_FILE_THREADS; from++)
+		for (unsigned to = 0; to < kernel->core_count; to++)
+			free(kernel->lanes[from][to]);
+	kernel->agents = agent_table_free(kernel->agents);
+	kernel->listen_fd = fd_close(kernel->listen_fd);
+	user_deinit(&kernel->user);
+}
+
+static int io_choose(struct kernel *kernel)
+{
+	if (loop_probe(kernel->config->io, &kernel->io)) {
+		FATAL("--io uring: %s; try --io auto", kernel->io.reason);
+		return -1;
+	}
+	log_info("io-chosen", "backend=%s reason=\"%s\"", loop_backend_name(kernel->io.backend),
+		 kernel->io.reason);
+	return 0;
+}
+
+static int data_open(const struct config *config, int *ret_lock)
+{
+	int r = data_dir_open(config->data_dir, ret_lock);
+
+	if (r == DATA_DIR_E_LOCKED)
+		FATAL("%s: another kernel uses this data directory; stop it or give --data-dir",
+		      config->data_dir);
+	else if (r == DATA_DIR_E_FOREIGN)
+		FATAL("%s: must belong to this user and be closed to others (chmod 700), or give --data-dir",
+		      config->data_dir);
+	else if (r)
+		FATAL("%s: %s; give a directory you may write with --data-dir", config->data_dir,
+		      strerror(-r));
+	return r;
+}
+
+static int socket_open(struct kernel *kernel)
+{
+	const char *path = kernel->config->socket_path;
+	int r = listener_bind(path, &kernel->listen_fd, &kernel->socket_file);
+
+	if (r == LISTENER_E_LIVE)
+		FATAL("%s: a kernel is already listening there; stop it or give --socket", path);
+	else if (r == LISTENER_E_NOT_SOCKET)
+		FATAL("%s: exists and is not a socket; remove it or give --socket", path);
+	else if (r == LISTENER_E_TOO_LONG)
+		FATAL("%s: a socket path may have 107 bytes; give a shorter --socket", path);
+	else if (r)
+		FATAL("%s: %s; give another path with --socket", path, strerror(-r));
+	return r;
+}
+
+static int cores_start(struct kernel *kernel)
+{
+	for (unsigned i = kernel->core_count; i-- > 0;) {
+		int r = shard_start(kernel->shards[i]);
+
+		if (r) {
+			FATAL("core %u: %s", i, strerror(-r));
+			return r;
+		}
+	}
+	return 0;
+}
+
+static void drain(struct kernel *kernel)
+{
+	atomic_store(&kernel->draining, true);
+	for (unsigned i = 0; i < kernel->core_count; i++)
+		loop_wake(NULL, kernel->shards[i]->loop);
+}
+
+/* Returns when the first signal has come and the cores have ended. */
+static void supervise(struct kernel *kernel, int signal_fd)
+{
+	struct pollfd fds[2] = {
+		{.fd = signal_fd, .events = POLLIN},
+		{.fd = kernel->launcher->pidfd, .events = POLLIN},
+	};
+	struct signalfd_siginfo info;
+
+	for (;;) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
+		if (fds[1].revents) {
+			log_error("launcher-died", "effect=\"no command can be started until a restart\"");
+			atomic_store(&kernel->launcher_alive, false);
+			fds[1].fd = -1;
+		}
+		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
+			log_info("stopping", "signal=%u drain_ms=%d", info.ssi_signo, LIMIT_DRAIN_MS);
+			return;
+		}
+	}
+}
+
+/* From now on a signal ends the process as usual: the second one is "now". */
+static void signals_unblock(void)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static int kernel_run(struct kernel *kernel, int signal_fd)
+{
+	bool files_ended;
+
+	if (cores_start(kernel))
+		return EXIT_FAILURE;
+	if (privileges_drop()) {
+		FATAL("capabilities cannot be dropped: %s", strerror(errno));
+		return EXIT_FAILURE;
+	}
+	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u sandbox=%s pid=%d",
+		 CLOVE_VERSION, kernel->config->socket_path, kernel->core_count,
+		 loop_backend_name(kernel->io.backend), kernel->user.uid,
+		 kernel->config->sandbox ? "yes" : "no", getpid());
+	supervise(kernel, signal_fd);
+	signals_unblock();
+	drain(kernel);
+	for (unsigned i = 0; i < kernel->core_count; i++)
+		shard_join(kernel->shards[i]);
+	listener_unbind(kernel->config->socket_path, &kernel->socket_file);
+	launcher_stop(kernel->launcher);
+	files_ended = files_stop(kernel->files);
+	log_info("stopped", "epoch=%llu", (unsigned long long)kernel->epoch);
+	/* A file thread that hangs in a file system still uses the kernel's memory: leave it be. */
+	if (!files_ended)
+		_exit(EXIT_SUCCESS);
+	kernel_free(kernel);
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	CLEANUP(config_deinit) struct config config = {0};
+	CLEANUP(fd_closep) int lock = -1, signal_fd = -1;
+	struct launcher launcher;
+	struct kernel kernel = {.config = &config, .launcher = &launcher, .launcher_alive = true};
+	int r;
+
+	if (argc && !strcmp(argv[0], LAUNCHER_NAME))
+		return launcher_main();
+	r = config_read(&config, argc, argv);
+	if (r)
+		return r == CONFIG_E_EXIT ? EXIT_SUCCESS : EXIT_FAILURE;
+	log_init("", config.log_level);
+	r = launcher_start(&launcher);
+	if (r) {
+		FATAL("the launcher cannot be started: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	kernel.core_count = config.cores;
+	kernel.start_ns = clock_now_ns();
+	kernel.connections_max = descriptors_raise();
+	signal_fd = signals_open();
+	if (signal_fd < 0 || io_choose(&kernel) || data_open(&config, &lock) || kernel_build(&kernel) ||
+	    socket_open(&kernel))
+		return EXIT_FAILURE;
+	return kernel_run(&kernel, signal_fd);
+}

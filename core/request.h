@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Request: a call whose answer comes later
+ *
+ * Embedded at the head of the object that does the work (a job, a file operation). It is answered once:
+ * by the work (request_finish), by CANCEL, or by the caller's deadline; in the last two cases, and
+ * when the client goes, abandon() tells the work that nobody waits any more. The work always ends
+ * with request_finish(), which frees it when it has been answered or abandoned.
+ */
+
+#include <stdint.h>
+
+#include "core/base/list.h"
+#include "core/call.h"
+#include "core/timer.h"
+
+struct request;
+
+struct request_type {
+	/* Nobody waits: stop early if that is possible. request_finish() is still owed. */
+	void (*abandon)(struct request *request);
+	/* Makes the reply frame, or the error's, at request->conn. */
+	void (*answer)(struct request *request);
+	void (*free)(struct request *request);
+};
+
+struct request {
+	const struct request_type *type;
+	struct shard *shard;
+	struct conn *conn; /* NULL once nobody waits */
+	struct list link;
+	struct timer deadline;
+	uint64_t id;
+	uint16_t op;
+};
+
+/*
+ * Binds a new object to @call's connection. 0, or WIRE_BUSY with call->fault filled when the
+ * connection has too many in flight; then the object is still the caller's alone.
+ */
+enum wire_error request_start(struct request *request, struct call *call,
+			      const struct request_type *type);
+
+/* The work is over: answers if somebody waits, as soon as there is room; then frees. */
+void request_finish(struct request *request);
+
+/* Answers with an error now and abandons the work. */
+void request_abort(struct request *request, enum wire_error code, const char *message);
+
+/* For conn.c: answers held requests while there is room; ends all when the client goes. */
+void request_release_held(struct conn *conn);
+void request_abandon_all(struct conn *conn);
+struct request *request_find(struct conn *conn, uint64_t id);

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * One core: a thread with its loop, and everything it owns
+ *
+ * Shared nothing: a connection, its requests and timers belong to one core for life. Other threads
+ * reach a core only through lanes (lane.h), the counters in struct shard_stats and loop_wake().
+ *
+ * A pass of the loop: events, then input left over, then the lanes, then timers, then one wake per
+ * core that got work, then one send per connection that has output, then wait.
+ */
+
+#include <msgpack.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/list.h"
+#include "core/kernel.h"
+#include "core/loop.h"
+#include "core/timer.h"
+
+/* Written by the core alone, read by any thread. */
+struct shard_stats {
+	_Atomic uint64_t connections, accepted, frames, replies, wakeups, sends, crossings, jobs;
+	_Atomic uint64_t in_bytes, out_bytes;
+};
+
+/* Adds to a counter that only the calling thread writes: no locked instruction. */
+#define STAT_ADD(counter, n)                                                                      \
+	atomic_store_explicit(&(counter),                                                         \
+			      atomic_load_explicit(&(counter), memory_order_relaxed) +            \
+				      (uint64_t)(n),                                              \
+			      memory_order_relaxed)
+
+/* A stretch of the shared output that belongs to one connection. */
+struct out_piece {
+	uint32_t offset, len;
+	uint32_t next; /* index; OUT_NONE ends */
+};
+
+#define OUT_NONE UINT32_MAX
+
+/* Replies of one pass, of all connections, in the order they were made. */
+struct out {
+	uint8_t *data;
+	size_t len, cap;
+	size_t start; /* of the frame being made */
+	bool failed;  /* no memory while it was made */
+	struct out_piece *pieces;
+	uint32_t piece_count, piece_cap;
+	msgpack_packer packer; /* appends to @data */
+};
+
+struct shard {
+	struct kernel *kernel;
+	unsigned index;
+	pthread_t thread;
+	struct loop *loop;
+	uint64_t now_ns; /* clock of this pass */
+
+	_Alignas(64) _Atomic bool sleeping; /* about to wait, or waiting; see shard_wake() */
+
+	_Alignas(64) struct shard_stats stats;
+	struct timers timers;
+	struct list conns;   /* all */
+	struct list dirty;   /* have output to send or are to be closed */
+	struct list carried; /* have input that may be parsed now */
+	struct out out;
+	uint32_t wake_mask; /* cores that got work in this pass */
+	size_t in_bytes;    /* unparsed input of all connections */
+
+	struct loop_source listener; /* core 0 */
+	struct timer accept_retry;
+
+	struct loop_source launch_source;
+	int launch_fd; /* channel to the launcher; -1 when it is gone */
+	int null_fd;   /* /dev/null, for reading: the input of a command without one */
+	struct list jobs;
+	uint32_t job_count;
+	uint64_t job_next_id;
+	size_t job_bytes;
+	uint32_t files_queued;
+
+	bool draining;
+	uint64_t drain_end_ns;
+	struct timer drain_end;
+};
+
+/* Makes the shard's objects but not its thread. 0 or -errno. */
+int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard);
+struct shard *shard_free(struct shard *shard);
+DEFINE_CLEANUP(struct shard *, shard_free);
+
+/* Starts the thread and waits until its loop runs. 0 or -errno. */
+int shard_start(struct shard *shard);
+void shard_join(struct shard *shard);
+
+/* Sends early when the replies of this pass outgrow LIMIT_OUT_SHARED_BYTES; closes nobody. */
+void shard_bound_output(struct shard *shard);
+
+/* In the core @from: makes a call in core @to. False when the lane is full. */
+bool shard_post(struct shard *from, struct shard *to, struct lane_item item);
+
+/*
+ * Any thread, after pushing to a lane of @to: makes sure that it looks. @from is the calling core's shard, or
+ * NULL outside the cores.
+ */
+void shard_wake(struct shard *from, struct shard *to);

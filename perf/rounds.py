@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Interleaves the measurements of all systems and picks the median round of each.
+
+A shared machine drifts. Every round therefore measures every point on every system, one right after
+the other, so that a slow minute hits all of them, and a row is a round that took place, not a mix
+of several: the one whose rate is the median.
+"""
+
+import machine
+import server
+
+
+def run(scenario, systems, options, build_dir, directory):
+    """One row per point and system, in the order of the points."""
+    fleet = Fleet(scenario, systems, options, build_dir, directory)
+    results = {}  # (point, system): rows of the rounds
+    total = options.rounds * len(scenario.POINTS) * len(systems)
+    try:
+        for number in range(1, options.rounds + 1):
+            for point in scenario.POINTS:
+                for system in rotated(systems, number):
+                    row = fleet.measure(system, point)
+                    taken = results.setdefault((point, system), [])
+                    taken.append(row)
+                    done = sum(len(rows) for rows in results.values())
+                    say_progress(f"[{done}/{total}] round {number}", scenario, row)
+    finally:
+        fleet.stop()
+    return [
+        median_row(scenario, results[point, system])
+        for point in scenario.POINTS
+        for system in systems
+    ]
+
+
+def rotated(systems, number):
+    """Who goes first changes from round to round."""
+    shift = number % len(systems)
+    return systems[shift:] + systems[:shift]
+
+
+def say_progress(prefix, scenario, row):
+    point = f"clients={row['clients']} pipeline={row['pipeline']} size={row['size']}"
+    value = f"{row[scenario.RANK]:,.0f} {scenario.RANK}"
+    machine.say(f"{prefix} {row['scenario']} {point} {row['system']}: {value}")
+
+
+def median_row(scenario, rows):
+    """The round in the middle by the scenario's figure; of an even number the lower one."""
+    ordered = sorted(rows, key=lambda row: row[scenario.RANK])
+    middle = ordered[(len(ordered) - 1) // 2]
+    values = [row[scenario.RANK] for row in rows]
+    spread = (max(values) - min(values)) / middle[scenario.RANK] if middle[scenario.RANK] else 0
+    return {**middle, "rounds": values, "spread": round(spread, 3)}
+
+
+class Fleet:
+    """The running servers; a scenario that needs a fresh one for each measurement says so."""
+
+    def __init__(self, scenario, systems, options, build_dir, directory):
+        self.scenario = scenario
+        self.options = options
+        self.build_dir = build_dir
+        self.directory = directory
+        self.running = {}
+        self.started = 0
+        if not scenario.FRESH_SERVER:
+            for system in systems:
+                self.running[system] = self.start(system)
+
+    def start(self, system):
+        self.started += 1
+        place = self.directory / f"{self.started}-{system}"
+        fresh = server.SYSTEMS[system](place, self.build_dir, self.options)
+        try:
+            fresh.start()
+        except BaseException:
+            self.stop()
+            raise
+        return fresh
+
+    def measure(self, system, point):
+        if self.scenario.FRESH_SERVER:
+            self.running[system] = self.start(system)
+        running = self.running[system]
+        fields = self.scenario.measure(running, self.options.seconds, *point)
+        if self.scenario.FRESH_SERVER:
+            self.running.pop(system).stop()
+        clients, pipeline, size = point
+        return {
+            "scenario": self.scenario.NAME,
+            "system": system,
+            "clients": clients,
+            "pipeline": pipeline,
+            "size": size,
+            **fields,
+            "settings": running.settings(),
+            "machine": machine.describe(),
+        }
+
+    def stop(self):
+        for running in self.running.values():
+            running.stop()

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The kernel's side of the launcher
+ *
+ * Nothing here keeps state: who asked for what is the caller's business, found again by the id in a
+ * reply. Only the two calls made at start, launcher_start() and launcher_channel(), wait for an
+ * answer; a launcher never makes anyone wait long, since it does not block itself.
+ */
+
+#include "sandbox/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+#include "core/base/err.h"
+#include "sandbox/launcher.h"
+#include "sandbox/packet.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+enum {
+	CONTROL_FD = 3, /* where launcher_main() looks for it */
+};
+
+const char *launch_step_name(enum launch_step step)
+{
+#define LAUNCH_STEP_TEXT(name, text) text,
+	static const char *const names[] = {LAUNCH_STEPS(LAUNCH_STEP_TEXT)};
+#undef LAUNCH_STEP_TEXT
+
+	return (size_t)step < sizeof(names) / sizeof(names[0]) ? names[step] : "unknown";
+}
+
+/* In the child. The launcher's own close_range() takes care of all other descriptors. */
+static _Noreturn void exec_launcher(int control)
+{
+	static char name[] = LAUNCHER_NAME;
+	char *argv[] = {name, NULL}, *env[] = {NULL};
+	int moved = control;
+
+	if (control == CONTROL_FD)
+		(void)fcntl(control, F_SETFD, 0);
+	else
+		moved = dup2(control, CONTROL_FD);
+	if (moved >= 0)
+		(void)execve("/proc/self/exe", argv, env);
+	packet_send_ready(control, errno);
+	_exit(127);
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		;
+}
+
+int launcher_start(struct launcher *ret_launcher)
+{
+	CLEANUP(fd_closep) int control = -1, theirs = -1, pidfd = -1;
+	int pair[2], r;
+	pid_t pid;
+
+	/* Inherited as ignored, it would have the kernel's children reaped before it sees them. */
+	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR)
+		return err_raise(-errno);
+	r = packet_pair(pair);
+	if (r)
+		return err_trace(r);
+	control = pair[0];
+	theirs = pair[1];
+
+	pid = fork();
+	if (pid < 0)
+		return err_raise(-errno);
+	if (pid == 0)
+		exec_launcher(theirs);
+	theirs = fd_close(theirs);
+
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	r = pidfd < 0 ? err_raise(-errno) : packet_await_ready(control);
+	if (r) {
+		control = fd_close(control);
+		reap(pid);
+		return r == PACKET_E_GONE ? err_raise(-ECHILD) : err_trace(r);
+	}
+	ret_launcher->pid = pid;
+	ret_launcher->pidfd = TAKE_FD(pidfd);
+	ret_launcher->control = TAKE_FD(control);
+	return 0;
+}
+
+void launcher_stop(struct launcher *launcher)
+{
+	launcher->control = fd_close(launcher->control);
+	reap(launcher->pid);
+	launcher->pidfd = fd_close(launcher->pidfd);
+	launcher->pid = 0;
+}
+
+int launcher_channel(const struct launcher *launcher, int *ret_channel)
+{
+	struct packet_head head = {.op = PACKET_CHANNEL};
+	CLEANUP(fd_closep) int ours = -1, theirs = -1;
+	int pair[2], r;
+
+	r = packet_pair(pair);
+	if (r)
+		return err_trace(r);
+	ours = pair[0];
+	theirs = pair[1];
+	r = packet_send(launcher->control, &head, NULL, 0, &theirs, 1, 0);
+	theirs = fd_close(theirs);
+	if (r == 0)
+		r = packet_await_ready(ours);
+	if (r == PACKET_E_GONE)
+		return LAUNCH_E_GONE;
+	if (r)
+		return err_fold(r);
+	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+		return err_raise(-errno);
+	*ret_channel = TAKE_FD(ours);
+	return 0;
+}
+
+static int request(int channel, const struct packet_head *head, const struct buf *body,
+		   const int *fds, unsigned n_fds)
+{
+	int r;
+
+	r = packet_send(channel, head, body->data, body->len, fds, n_fds, MSG_DONTWAIT);
+	switch (r) {
+	case PACKET_E_AGAIN:
+		return LAUNCH_E_BUSY;
+	case PACKET_E_GONE:
+		return LAUNCH_E_GONE;
+	case PACKET_E_TOO_BIG:
+		return LAUNCH_E_TOO_BIG;
+	default:
+		return err_fold(r);
+	}
+}
+
+int launch_send(int channel, uint64_t id, const struct launch_spec *spec, const int fds[3])
+{
+	struct packet_head head = {.op = PACKET_LAUNCH, .id = id};
+	CLEANUP(buf_deinit) struct buf body = {0};
+	int r;
+
+	r = spec_pack(spec, &body);
+	if (r)
+		return r == SPEC_E_TOO_BIG ? LAUNCH_E_TOO_BIG : err_fold(r);
+	return request(channel, &head, &body, fds, 3);
+}
+
+int launch_kill(int channel, uint64_t id, int signo)
+{
+	struct packet_head head = {.op = PACKET_KILL, .id = id, .arg = signo};
+	int r;
+
+	r = request(channel, &head, &(struct buf){0}, NULL, 0);
+	return r == LAUNCH_E_TOO_BIG ? err_fold(r) : r;
+}
+
+int launch_recv(int channel, struct launch_reply *ret_reply)
+{
+	struct packet_reply body = {0};
+	struct packet packet = {.body = &body, .body_max = sizeof(body)};
+	int r;
+
+	r = packet_recv(channel, &packet, MSG_DONTWAIT);
+	if (r == PACKET_E_AGAIN)
+		return LAUNCH_E_EMPTY;
+	if (r == PACKET_E_GONE)
+		return LAUNCH_E_GONE;
+	/* A reply without its pidfd still names the process. */
+	if (r && r != PACKET_E_NO_FDS)
+		return err_fold(r);
+	if (packet.head.op != PACKET_REPLY || packet.body_len != sizeof(body) || packet.n_fds > 1) {
+		packet_close_fds(&packet);
+		return err_raise(-EBADMSG);
+	}
+
+	ret_reply->type = (enum launch_reply_type)body.type;
+	ret_reply->step = (enum launch_step)body.step;
+	ret_reply->id = packet.head.id;
+	ret_reply->pid = body.pid;
+	ret_reply->pidfd = packet.n_fds ? packet.fds[0] : -1;
+	ret_reply->error = body.error;
+	memcpy(ret_reply->reason, body.reason, sizeof(ret_reply->reason));
+	return 0;
+}

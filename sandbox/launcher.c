@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The launcher: the one process that makes processes
+ *
+ *   kernel --control--> launcher        CHANNEL and OPENER requests, each with a socket
+ *   core n --channel--> launcher        LAUNCH and KILL, answered on the same channel
+ *                       launcher --clone(CLONE_PARENT)--> commands, children of the kernel
+ *                       launcher --clone--> openers, children of the launcher
+ *
+ * It is exec'd before the kernel holds keys, with an empty environment, and stays small: a fork of the
+ * kernel would copy page tables for milliseconds and hand every secret to the copy. It never blocks:
+ * children report on pipes, replies that do not fit wait, and one slow command delays no other.
+ *
+ * All signals are blocked, for good. A Ctrl-C or a service manager's SIGTERM is for the kernel to act
+ * on; the launcher's end is the end of the control socket, however the kernel came to its own. Then
+ * it kills every process group it started and exits.
+ *
+ * Events are taken one at a time. Their handlers free objects, and a batch could still hold an event
+ * of one that is gone.
+ */
+
+#include "sandbox/launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+#include "core/base/err.h"
+#include "sandbox/launcher_priv.h"
+#include "sandbox/opener.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+enum {
+	CONTROL_FD = 3,
+	SWEEP_INTERVAL_MS = 1000, /* only while something has exited that is not reaped */
+	/* Control, epoll, peers, openers, and the descriptors of one hostile message. */
+	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
+	CHILDREN_MIN = 16,
+};
+
+struct opener {
+	struct list in_server;
+	struct watch exit_watch;
+	int pidfd;
+};
+
+int launcher_watch(struct server *server, int fd, uint32_t events, struct watch *watch)
+{
+	struct epoll_event event = {.events = events, .data.ptr = watch};
+
+	return epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void launcher_unwatch(struct server *server, int fd)
+{
+	(void)epoll_ctl(server->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void opener_free(struct server *server, struct opener *opener)
+{
+	launcher_unwatch(server, opener->pidfd);
+	(void)fd_close(opener->pidfd);
+	list_unlink(&opener->in_server);
+	server->n_openers--;
+	free(opener);
+}
+
+static void opener_on_exit(struct server *server, struct watch *watch, uint32_t events)
+{
+	struct opener *opener = container_of(watch, struct opener, exit_watch);
+	siginfo_t info;
+
+	(void)events;
+	(void)waitid(P_PIDFD, (id_t)opener->pidfd, &info, WEXITED | WNOHANG | __WALL);
+	opener_free(server, opener);
+}
+
+/* 0 or -errno. @ids are uid, gid, groups. */
+static int opener_add(struct server *server, int sock, const uint32_t *ids, size_t n_ids)
+{
+	struct opener *opener;
+	pid_t pid;
+	int r;
+
+	if (n_ids < 2 || n_ids > 2 + SPEC_GROUPS_MAX)
+		return -EBADMSG;
+	for (size_t i = 0; i < n_ids; i++)
+		if (ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
+			return -EINVAL;
+	if (server->n_openers >= LAUNCHER_OPENERS_MAX)
+		return -EAGAIN;
+	opener = calloc(1, sizeof(*opener));
+	if (!opener)
+		return -ENOMEM;
+
+	pid = launcher_clone(0, &opener->pidfd);
+	if (pid == 0)
+		opener_run(sock, ids[0], ids[1], ids + 2, n_ids - 2);
+	if (pid < 0) {
+		free(opener);
+		return pid;
+	}
+	opener->exit_watch.fn = opener_on_exit;
+	list_append(&server->openers, &opener->in_server);
+	server->n_openers++;
+	r = launcher_watch(server, opener->pidfd, EPOLLIN, &opener->exit_watch);
+	if (r) {
+		siginfo_t info;
+
+		(void)kill(pid, SIGKILL);
+		(void)waitid(P_PIDFD, (id_t)opener->pidfd, &info, WEXITED | __WALL);
+		opener_free(server, opener);
+	}
+	return r;
+}
+
+static bool is_seqpacket(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t len = sizeof(int);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) && domain == AF_UNIX &&
+	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_SEQPACKET;
+}
+
+/* The caller waits at the other end of the one descriptor for READY, or for its end. */
+static void serve_control(struct server *server)
+{
+	struct packet *packet = &server->packet;
+	CLEANUP(fd_closep) int sock = -1;
+	int r = -EBADMSG;
+
+	if (packet->n_fds != 1 || !is_seqpacket(packet->fds[0]))
+		return;
+	sock = packet->fds[0];
+	packet->n_fds = 0;
+
+	if (packet->head.op == PACKET_CHANNEL && !packet->body_len) {
+		r = server->n_peers < LAUNCHER_PEERS_MAX ? launcher_peer_add(server, sock)
+							 : -EAGAIN;
+		if (r == 0)
+			packet_send_ready(TAKE_FD(sock), 0);
+	} else if (packet->head.op == PACKET_OPENER && packet->body_len % sizeof(uint32_t) == 0) {
+		const uint32_t *ids = packet->body;
+
+		r = opener_add(server, sock, ids, packet->body_len / sizeof(*ids));
+	}
+	if (r)
+		packet_send_ready(sock, -r);
+}
+
+static void on_control(struct server *server, struct watch *watch, uint32_t events)
+{
+	int r;
+
+	(void)watch;
+	(void)events;
+	r = packet_recv(server->control, &server->packet, MSG_DONTWAIT);
+	if (r < 0 || r == PACKET_E_GONE)
+		server->done = true;
+	if (r == 0)
+		serve_control(server);
+	packet_close_fds(&server->packet);
+}
+
+/* 0 or -errno. */
+static int set_rlimits(struct server *server)
+{
+	struct rlimit limit;
+	unsigned fds;
+
+	if (getrlimit(RLIMIT_CORE, &server->core) < 0 ||
+	    getrlimit(RLIMIT_NOFILE, &server->nofile) < 0)
+		return err_raise(-errno);
+	limit = (struct rlimit){0, server->core.rlim_max};
+	if (setrlimit(RLIMIT_CORE, &limit) < 0)
+		return err_raise(-errno);
+	limit = (struct rlimit){server->nofile.rlim_max, server->nofile.rlim_max};
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return err_raise(-errno);
+
+	/* A child costs a pidfd, and until it is answered its status pipe. */
+	fds = limit.rlim_cur < UINT32_MAX ? (unsigned)limit.rlim_cur : UINT32_MAX;
+	server->children_max = fds > RESERVED_FDS ? (fds - RESERVED_FDS) / 2 : 0;
+	if (server->children_max > LAUNCHER_CHILDREN_MAX)
+		server->children_max = LAUNCHER_CHILDREN_MAX;
+	if (server->children_max < CHILDREN_MIN)
+		server->children_max = CHILDREN_MIN;
+	return 0;
+}
+
+static void set_signals(void)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t all;
+
+	/* An inherited SIG_IGN for SIGCHLD would reap the openers behind our back. */
+	for (int signo = 1; signo < NSIG; signo++)
+		(void)sigaction(signo, &action, NULL);
+	(void)sigfillset(&all);
+	CHECK(sigprocmask(SIG_SETMASK, &all, NULL) == 0);
+}
+
+/* 0 or -errno. */
+static int server_init(struct server *server)
+{
+	int r;
+
+	/* A descriptor below 3 that is free would be taken by the next one received. */
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return err_raise(-errno);
+	if (close_range(CONTROL_FD + 1, ~0U, 0) < 0 || fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC) < 0)
+		return err_raise(-errno);
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NAME, LAUNCHER_NAME) < 0 ||
+	    chdir("/") < 0)
+		return err_raise(-errno);
+	(void)setsid(); /* fails only when already done */
+	(void)umask(022);
+	set_signals();
+	r = set_rlimits(server);
+	if (r)
+		return err_trace(r);
+
+	server->control = CONTROL_FD;
+	server->control_watch.fn = on_control;
+	server->packet.body = server->body;
+	server->packet.body_max = sizeof(server->body);
+	list_init(&server->peers);
+	list_init(&server->openers);
+	list_init(&server->exited);
+	server->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (server->epoll < 0)
+		return err_raise(-errno);
+	return err_trace(launcher_watch(server, CONTROL_FD, EPOLLIN, &server->control_watch));
+}
+
+static void server_deinit(struct server *server)
+{
+	list_for_each_safe (it, &server->peers)
+		launcher_peer_free(server, container_of(it, struct peer, in_server));
+	list_for_each_safe (it, &server->openers)
+		opener_free(server, container_of(it, struct opener, in_server));
+	CHECK(server->n_children == 0);
+	server->epoll = fd_close(server->epoll);
+	server->control = fd_close(server->control);
+}
+
+int launcher_main(void)
+{
+	static struct server server = {.epoll = -1};
+	int r;
+
+	if (!is_seqpacket(CONTROL_FD))
+		return EXIT_FAILURE;
+	r = server_init(&server);
+	packet_send_ready(CONTROL_FD, -r);
+	while (!r && !server.done) {
+		struct epoll_event event;
+		int timeout_ms = list_empty(&server.exited) ? -1 : SWEEP_INTERVAL_MS;
+		int n = epoll_wait(server.epoll, &event, 1, timeout_ms);
+
+		CHECK(n >= 0 || errno == EINTR);
+		if (n == 0)
+			launcher_child_sweep(&server, server.children_max);
+		if (n > 0) {
+			struct watch *watch = event.data.ptr;
+
+			watch->fn(&server, watch, event.events);
+		}
+	}
+	if (r)
+		return EXIT_FAILURE;
+	server_deinit(&server);
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Launched processes
+ *
+ *   STARTING --status pipe ends--> ANSWERED --pidfd readable--> EXITED --kernel reaps--> forgotten
+ *
+ * A child is cloned with CLONE_PARENT: the kernel is its parent and reaps it, the launcher only holds
+ * a pidfd. It says on its status pipe how it fared: EOF at a successful execve(), a step and an errno
+ * otherwise. Either becomes the one reply of the launch, which carries the pidfd, because also a
+ * failed child must be reaped. It may exit before it is answered; the two do not wait for each other.
+ *
+ * The entry outlives the exit, since the process group may: a shell ends and its background jobs run
+ * on. As long as the kernel has not reaped the leader, its process id, hence the group's, cannot mean
+ * something else, and the group can be signalled. There is no event for "reaped" (not before Linux
+ * 6.9), so exited children are asked now and then: pidfd_send_signal(0) says ESRCH.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+#include "sandbox/launcher_priv.h"
+#include "sandbox/plain.h"
+
+enum {
+	SWEEP_PER_LAUNCH = 16, /* more leave than come, so the table cannot fill with the reaped */
+};
+
+pid_t launcher_clone(unsigned long flags, int *ret_pidfd)
+{
+	int pidfd = -1;
+	long pid;
+
+	/* The fourth and fifth argument change places between machines; both are unused. */
+	pid = syscall(SYS_clone, flags | CLONE_PIDFD, NULL, &pidfd, NULL, NULL);
+	if (pid < 0)
+		return -errno;
+	if (pid > 0)
+		*ret_pidfd = pidfd;
+	return (pid_t)pid;
+}
+
+static bool is_reaped(const struct child *child)
+{
+	return syscall(SYS_pidfd_send_signal, child->pidfd, 0, NULL, 0) < 0 && errno == ESRCH;
+}
+
+int launcher_child_signal(const struct child *child, int signo)
+{
+	if (is_reaped(child))
+		return -ESRCH;
+	if (kill(-child->pid, signo) == 0)
+		return 0;
+	if (errno != ESRCH)
+		return -errno;
+	/* Before its setsid() there is no group of that name. */
+	return syscall(SYS_pidfd_send_signal, child->pidfd, signo, NULL, 0) < 0 ? -errno : 0;
+}
+
+void launcher_child_free(struct server *server, struct child *child)
+{
+	list_unlink(&child->in_peer);
+	list_unlink(&child->in_exited);
+	list_unlink(&child->slot.in_outbox);
+	if (child->status >= 0)
+		launcher_unwatch(server, child->status);
+	(void)fd_close(child->status);
+	if (child->pidfd >= 0)
+		launcher_unwatch(server, child->pidfd);
+	(void)fd_close(child->pidfd);
+	server->n_children--;
+	free(child);
+}
+
+static bool is_finished(const struct child *child)
+{
+	return child->status < 0 && list_empty(&child->slot.in_outbox) && is_reaped(child);
+}
+
+void launcher_child_sweep(struct server *server, unsigned budget)
+{
+	while (budget-- > 0 && !list_empty(&server->exited)) {
+		struct child *child =
+			container_of(list_shift(&server->exited), struct child, in_exited);
+
+		if (is_finished(child))
+			launcher_child_free(server, child);
+		else
+			list_append(&server->exited, &child->in_exited);
+	}
+}
+
+struct child *launcher_child_find(struct server *server, struct peer *peer, uint64_t id)
+{
+	list_for_each (it, &peer->children) {
+		struct child *child = container_of(it, struct child, in_peer);
+
+		if (child->id != id)
+			continue;
+		if (!is_finished(child))
+			return child;
+		launcher_child_free(server, child);
+		return NULL;
+	}
+	return NULL;
+}
+
+static void answer(struct server *server, struct child *child, uint32_t type,
+		   const struct plain_failure *failure)
+{
+	launcher_unwatch(server, child->status);
+	child->status = fd_close(child->status);
+	child->slot.id = child->id;
+	child->slot.pidfd = child->pidfd;
+	child->slot.reply = (struct packet_reply){
+		.type = type,
+		.step = failure->step,
+		.pid = child->pid,
+		.error = failure->error,
+	};
+	launcher_peer_reply(server, child->peer, &child->slot);
+}
+
+static void on_status(struct server *server, struct watch *watch, uint32_t events)
+{
+	struct child *child = container_of(watch, struct child, status_watch);
+	struct plain_failure failure = {0};
+	ssize_t n;
+
+	(void)events;
+	n = read(child->status, &failure, sizeof(failure));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	/* Less than a pipe's atomic size: it comes whole or not at all. */
+	CHECK(n == 0 || n == sizeof(failure));
+	answer(server, child, n ? LAUNCH_FAILED : LAUNCH_LAUNCHED, &failure);
+}
+
+static void on_death(struct server *server, struct watch *watch, uint32_t events)
+{
+	struct child *child = container_of(watch, struct child, exit_watch);
+
+	(void)events;
+	launcher_unwatch(server, child->pidfd);
+	list_append(&server->exited, &child->in_exited);
+}
+
+static struct child *child_new(struct server *server, struct peer *peer, uint64_t id)
+{
+	struct child *child = calloc(1, sizeof(*child));
+
+	if (!child)
+		return NULL;
+	list_init(&child->in_exited);
+	list_init(&child->slot.in_outbox);
+	list_append(&peer->children, &child->in_peer);
+	child->peer = peer;
+	child->id = id;
+	child->pidfd = -1;
+	child->status = -1;
+	child->status_watch.fn = on_status;
+	child->exit_watch.fn = on_death;
+	server->n_children++;
+	return child;
+}
+
+static int refuse(struct refusal *reterr_refusal, enum launch_step step, int error)
+{
+	reterr_refusal->step = step;
+	reterr_refusal->error = error;
+	return -1;
+}
+
+/* The status pipe, its read end watched. 0 or -errno. */
+static int status_open(struct server *server, struct child *child, int *ret_write_end)
+{
+	int ends[2], r;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	r = launcher_watch(server, ends[0], EPOLLIN, &child->status_watch);
+	if (r) {
+		(void)fd_close(ends[0]);
+		(void)fd_close(ends[1]);
+		return r;
+	}
+	child->status = ends[0];
+	*ret_write_end = ends[1];
+	return 0;
+}
+
+int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
+			 const struct launch_spec *spec, const int fds[3],
+			 struct refusal *reterr_refusal)
+{
+	CLEANUP(fd_closep) int status = -1;
+	struct child *child;
+	int r;
+
+	launcher_child_sweep(server, SWEEP_PER_LAUNCH);
+	if (launcher_child_find(server, peer, id))
+		return refuse(reterr_refusal, LAUNCH_STEP_MESSAGE, EEXIST);
+	if (server->n_children >= server->children_max)
+		return refuse(reterr_refusal, LAUNCH_STEP_LIMIT, EAGAIN);
+	child = child_new(server, peer, id);
+	if (!child)
+		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
+	r = status_open(server, child, &status);
+	if (r) {
+		launcher_child_free(server, child);
+		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, -r);
+	}
+
+	child->pid = launcher_clone(CLONE_PARENT, &child->pidfd);
+	if (child->pid == 0)
+		plain_run(&(struct plain_job){
+			.spec = spec,
+			.fds = fds,
+			.status = status,
+			.core = server->core,
+			.nofile = server->nofile,
+		});
+	if (child->pid < 0) {
+		r = child->pid;
+		launcher_child_free(server, child);
+		return refuse(reterr_refusal, LAUNCH_STEP_CLONE, -r);
+	}
+
+	r = launcher_watch(server, child->pidfd, EPOLLIN, &child->exit_watch);
+	if (r) {
+		/* Nobody would see it end. The kernel gets it as a failed one, to reap. */
+		(void)launcher_child_signal(child, SIGKILL);
+		list_append(&server->exited, &child->in_exited);
+		answer(server, child, LAUNCH_FAILED,
+		       &(struct plain_failure){.step = LAUNCH_STEP_PREPARE, .error = -r});
+	}
+	return 0;
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Inside the launcher process: server, peers, children
+ *
+ *   server   the epoll set, the control socket, the limits                  launcher.c
+ *   peer     the kernel's end of one channel; its requests and its outbox   launcher_peer.c
+ *   child    one launched process, from its clone until it is reaped        launcher_child.c
+ *
+ * A server owns peers, a peer owns children. One thread; nothing here blocks.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "core/base/list.h"
+#include "sandbox/launch.h"
+#include "sandbox/packet.h"
+
+enum {
+	LAUNCHER_PEERS_MAX = 64,
+	LAUNCHER_OPENERS_MAX = 256,
+	LAUNCHER_CHILDREN_MAX = 4096, /* fewer under a low RLIMIT_NOFILE */
+};
+
+struct server;
+
+/* Something in the epoll set; @fn may free it and whatever holds it. */
+struct watch {
+	void (*fn)(struct server *server, struct watch *watch, uint32_t events);
+};
+
+struct server {
+	int epoll;
+	int control;
+	struct watch control_watch;
+	struct rlimit core, nofile; /* as found at start, for the children */
+	struct list peers;
+	struct list openers;
+	struct list exited; /* children that are no more, but perhaps not reaped */
+	unsigned n_peers, n_openers, n_children, children_max;
+	bool done;
+	struct packet packet; /* the request in hand */
+	uint8_t body[PACKET_BODY_MAX];
+};
+
+/* A reply that may have to wait for room in the channel. */
+struct reply_slot {
+	struct list in_outbox;
+	struct packet_reply reply;
+	uint64_t id;
+	int pidfd; /* borrowed from the child */
+};
+
+struct peer {
+	struct list in_server;
+	struct watch watch;
+	int sock;
+	struct list children;
+	struct list outbox; /* while not empty, no request is read */
+	struct reply_slot slot;
+};
+
+struct child {
+	struct list in_peer;
+	struct list in_exited;
+	struct peer *peer; /* borrowed */
+	uint64_t id;
+	pid_t pid;
+	int pidfd;
+	int status; /* read end of the status pipe; -1 once answered */
+	struct watch status_watch, exit_watch;
+	struct reply_slot slot;
+};
+
+/* Why a request was turned down at once. */
+struct refusal {
+	enum launch_step step;
+	int error;
+	struct spec_reason reason;
+};
+
+int launcher_watch(struct server *server, int fd, uint32_t events, struct watch *watch);
+/* Before close(): a copy of the descriptor elsewhere would keep the watch alive. */
+void launcher_unwatch(struct server *server, int fd);
+
+/* clone() like fork(), without its signal and with a pidfd. 0 in the child, a pid, or -errno. */
+pid_t launcher_clone(unsigned long flags, int *ret_pidfd);
+
+/* Owns @sock from here. 0 or -errno. */
+int launcher_peer_add(struct server *server, int sock);
+void launcher_peer_free(struct server *server, struct peer *peer);
+
+/* Sends the reply in @slot, now or when there is room. */
+void launcher_peer_reply(struct server *server, struct peer *peer, struct reply_slot *slot);
+
+/* 0: a reply will follow. -1: turned down, no process exists. */
+int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
+			 const struct launch_spec *spec, const int fds[3],
+			 struct refusal *reterr_refusal);
+
+/* NULL, or the child of that name which is not reaped. */
+struct child *launcher_child_find(struct server *server, struct peer *peer, uint64_t id);
+
+/* Signals its process group. 0 or -errno, -ESRCH once it is reaped. */
+int launcher_child_signal(const struct child *child, int signo);
+void launcher_child_free(struct server *server, struct child *child);
+
+/* Forgets the reaped among the next @budget exited children. */
+void launcher_child_sweep(struct server *server, unsigned budget);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Messages over the sockets between kernel, launcher and openers: a head, a body, descriptors
+ *
+ * One packet is one SOCK_SEQPACKET message, so it arrives whole or not at all. Both ends are the same
+ * binary: head and fixed bodies travel as structs. Received descriptors are close-on-exec from the
+ * start, and belong to the struct packet until taken out.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/cleanup.h"
+#include "sandbox/spec.h"
+
+enum {
+	PACKET_E_AGAIN = 1, /* would block, or took longer than the socket's time limit */
+	PACKET_E_GONE,      /* the peer closed its end */
+	PACKET_E_TOO_BIG,   /* more than the socket takes as one message */
+	PACKET_E_MALFORMED, /* shorter than a head, or longer than the buffer */
+	PACKET_E_NO_FDS,    /* descriptors were lost: this process has no room for them */
+};
+
+enum {
+	PACKET_BODY_MAX = SPEC_BYTES_MAX,
+	PACKET_FDS_MAX = 253, /* SCM_MAX_FD: with room for all, lost ones mean a full table */
+};
+
+enum packet_op {
+	PACKET_READY = 1, /* arg: errno of the start of a launcher, channel or opener */
+	PACKET_CHANNEL,   /* on control; the launcher's end */
+	PACKET_OPENER,    /* on control; the opener's end; body: uid, gid, groups as uint32_t */
+	PACKET_LAUNCH,    /* on a channel; id; 3 descriptors; body: a packed spec */
+	PACKET_KILL,      /* on a channel; id; arg: signal */
+	PACKET_REPLY,     /* from a channel; id; body: struct packet_reply; maybe a pidfd */
+	PACKET_OPEN,      /* to an opener; body: struct packet_open, base, path */
+	PACKET_OPENED,    /* from an opener; arg: result; maybe the file */
+};
+
+struct packet_head {
+	uint32_t op;
+	int32_t arg;
+	uint64_t id;
+};
+
+struct packet_reply {
+	uint32_t type; /* enum launch_reply_type */
+	uint32_t step; /* enum launch_step */
+	int32_t pid;
+	int32_t error;
+	char reason[SPEC_REASON_MAX];
+};
+
+struct packet_open {
+	uint32_t flags;
+	uint32_t mode;
+	uint64_t resolve;
+	uint32_t base_len;
+	uint32_t path_len;
+};
+
+struct packet {
+	struct packet_head head; /* zeros when PACKET_E_MALFORMED says it was not complete */
+	void *body;              /* borrowed */
+	size_t body_max, body_len;
+	int fds[PACKET_FDS_MAX];
+	unsigned n_fds;
+};
+
+/* A socket pair, both ends blocking and close-on-exec. 0 or -errno. */
+int packet_pair(int ret_pair[2]);
+
+/* @flags: 0 or MSG_DONTWAIT. 0, PACKET_E_AGAIN, PACKET_E_GONE, PACKET_E_TOO_BIG or -errno. */
+int packet_send(int sock, const struct packet_head *head, const void *body, size_t body_len,
+		const int *fds, unsigned n_fds, int flags);
+
+/*
+ * Fills @packet, whose body and body_max the caller set. An empty message counts as the end. On
+ * failure no descriptor is left in it. 0, any PACKET_E code but PACKET_E_TOO_BIG, or -errno.
+ */
+int packet_recv(int sock, struct packet *packet, int flags);
+
+/* Closes the descriptors that were not taken out. */
+void packet_close_fds(struct packet *packet);
+
+/* Sends PACKET_READY with @error; nobody may be listening any more. */
+void packet_send_ready(int sock, int error);
+
+/* Waits for PACKET_READY. 0, PACKET_E_GONE or the -errno that it carries. */
+int packet_await_ready(int sock);

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The steps of a plain command, in their order
+ *
+ *   signals   handlers and mask as a fresh program expects them; a signal that the kernel sent
+ *             meanwhile waited behind the launcher's full mask and strikes here
+ *   session   an own session, so an own process group to kill, and no controlling terminal
+ *   rlimits   the soft limits that the launcher found and changed for itself
+ *   groups gid uid
+ *   stdio     the three descriptors; all others vanish at execve()
+ *   cwd       as the user: what the user may not enter, the command does not see
+ *   exec
+ *
+ * All are fatal. The launcher is not dumpable, and a child inherits that: until execve() no process
+ * of the same user can look into it, although it already has its uid.
+ */
+
+#include "sandbox/plain.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sandbox/identity.h"
+#include "sandbox/launch.h"
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+
+/* Of a command whose environment has no PATH; the C library's choice. */
+#define PATH_DEFAULT "/bin:/usr/bin"
+
+static int reset_signals(const struct plain_job *job)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	(void)job;
+	/* Refused for SIGKILL, SIGSTOP and the C library's own two, which nobody can have changed. */
+	for (int signo = 1; signo < NSIG; signo++)
+		(void)sigaction(signo, &action, NULL);
+	(void)sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
+}
+
+static int start_session(const struct plain_job *job)
+{
+	(void)job;
+	return setsid() < 0 ? -errno : 0;
+}
+
+static int restore_rlimits(const struct plain_job *job)
+{
+	if (setrlimit(RLIMIT_CORE, &job->core) < 0 || setrlimit(RLIMIT_NOFILE, &job->nofile) < 0)
+		return -errno;
+	return 0;
+}
+
+static int set_groups(const struct plain_job *job)
+{
+	return identity_set_groups(job->spec->groups, job->spec->n_groups);
+}
+
+static int set_gid(const struct plain_job *job)
+{
+	return identity_set_gid(job->spec->gid);
+}
+
+static int set_uid(const struct plain_job *job)
+{
+	return identity_set_uid(job->spec->uid);
+}
+
+static int set_stdio(const struct plain_job *job)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (dup2(job->fds[fd], fd) < 0)
+			return -errno;
+	return close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ? -errno : 0;
+}
+
+static int enter_cwd(const struct plain_job *job)
+{
+	(void)umask(job->spec->umask);
+	return chdir(job->spec->cwd) < 0 ? -errno : 0;
+}
+
+static int exec_file(const char *file, const struct launch_spec *spec)
+{
+	/* execve() does not write through these, though its type says so. */
+	(void)execve(file, (char *const *)(uintptr_t)spec->argv,
+		     (char *const *)(uintptr_t)spec->env);
+	return -errno;
+}
+
+static const char *path_of(const struct launch_spec *spec)
+{
+	for (size_t i = 0; spec->env[i]; i++)
+		if (!strncmp(spec->env[i], "PATH=", 5))
+			return spec->env[i] + 5;
+	return PATH_DEFAULT;
+}
+
+/* Like execvp(), but by the command's PATH, and without handing what it cannot run to a shell. */
+static int exec_program(const struct plain_job *job)
+{
+	const char *name = job->spec->argv[0];
+	size_t name_len = strlen(name);
+	int result = -ENOENT;
+
+	if (strchr(name, '/'))
+		return exec_file(name, job->spec);
+	for (const char *dir = path_of(job->spec), *next; dir; dir = next) {
+		char file[SPEC_PATH_MAX + 1];
+		size_t dir_len = (size_t)(strchrnul(dir, ':') - dir);
+		int r;
+
+		next = dir[dir_len] ? dir + dir_len + 1 : NULL;
+		if (dir_len + 1 + name_len >= sizeof(file))
+			continue;
+		/* An empty entry is the working directory. */
+		memcpy(file, dir, dir_len);
+		if (dir_len)
+			file[dir_len++] = '/';
+		memcpy(file + dir_len, name, name_len + 1);
+
+		r = exec_file(file, job->spec);
+		if (r == -EACCES)
+			result = r;
+		else if (r != -ENOENT && r != -ENOTDIR)
+			return r;
+	}
+	return result;
+}
+
+_Noreturn void plain_run(const struct plain_job *job)
+{
+	static const struct {
+		enum launch_step step;
+		int (*run)(const struct plain_job *job);
+	} steps[] = {
+		{LAUNCH_STEP_SIGNALS, reset_signals},
+		{LAUNCH_STEP_SESSION, start_session},
+		{LAUNCH_STEP_RLIMITS, restore_rlimits},
+		{LAUNCH_STEP_GROUPS, set_groups},
+		{LAUNCH_STEP_GID, set_gid},
+		{LAUNCH_STEP_UID, set_uid},
+		{LAUNCH_STEP_STDIO, set_stdio},
+		{LAUNCH_STEP_CWD, enter_cwd},
+		{LAUNCH_STEP_EXEC, exec_program},
+	};
+
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		struct plain_failure failure = {.step = steps[i].step};
+
+		failure.error = -steps[i].run(job);
+		if (failure.error) {
+			/* Without this line the launcher would call the command launched. */
+			while (write(job->status, &failure, sizeof(failure)) < 0 && errno == EINTR)
+				;
+			break;
+		}
+	}
+	_exit(127);
+}

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""Client of the Clove kernel: CloveClient, and AsyncCloveClient for asyncio."""
+
+from . import errors as _errors
+from ._async_client import AsyncCloveClient
+from ._sync_client import CloveClient
+from ._wire_table import ErrorCode, SyscallOp
+from .errors import *  # noqa: F403
+from .models import (
+    AgentInfo,
+    AgentState,
+    AsyncResult,
+    ExecResult,
+    FileContent,
+    KernelInfo,
+    KernelStats,
+    PollAsyncResult,
+    WriteResult,
+)
+
+AgentOSClient = CloveClient
+
+__all__ = [
+    "AgentInfo",
+    "AgentOSClient",
+    "AgentState",
+    "AsyncCloveClient",
+    "AsyncResult",
+    "CloveClient",
+    "ErrorCode",
+    "ExecResult",
+    "FileContent",
+    "KernelInfo",
+    "KernelStats",
+    "PollAsyncResult",
+    "SyscallOp",
+    "WriteResult",
+]
+__all__ += _errors.__all__

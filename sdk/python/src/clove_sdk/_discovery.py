@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Where the kernel is: argument, CLOVE_FD, CLOVE_SOCKET, the default socket; and why it cannot be reached."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+
+from ._errors_base import ConnectionError, KernelNotFound, KernelRefused, ValidationError
+
+DEFAULT_SOCKET = "/tmp/clove.sock"
+
+_PEERCRED = struct.Struct("3i")
+
+# Descriptors in use by this process: number to (process, "sync" or "async").
+_claims: dict[int, tuple[int, str]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """fd: an inherited connection, never closed by the SDK; or None, and path is a socket.
+
+    checked: the peer must be root or this process's own user, because anybody could have put a
+    socket there.
+    """
+
+    path: str
+    fd: int | None = None
+    checked: bool = False
+
+
+def find(argument: str | os.PathLike[str] | None) -> Endpoint:
+    """The endpoint by order of precedence. ValidationError for a CLOVE_FD that is no number."""
+    if argument is not None:
+        path = os.fspath(argument)
+        return Endpoint(path, checked=path == DEFAULT_SOCKET)
+    number = os.environ.get("CLOVE_FD")
+    if number:
+        if not number.isdecimal():
+            raise ValidationError(f"CLOVE_FD must be the number of a descriptor, not {number!r}")
+        return Endpoint(f"fd:{number}", fd=int(number))
+    path = os.environ.get("CLOVE_SOCKET", "")
+    return Endpoint(path) if path else Endpoint(DEFAULT_SOCKET, checked=True)
+
+
+def inherited(endpoint: Endpoint, user: str) -> socket.socket:
+    """A socket of one's own on the connection that CLOVE_FD names, for user "sync" or "async".
+
+    One stream cannot be read from two places: ConnectionError for the other kind of client, or
+    after a fork.
+    """
+    assert endpoint.fd is not None
+    claimed = _claims.setdefault(endpoint.fd, (os.getpid(), user))
+    if claimed[0] != os.getpid():
+        raise ConnectionError(
+            f"CLOVE_FD={endpoint.fd} is in use by the process that forked this one;"
+            " connect by path (CLOVE_SOCKET) here"
+        )
+    if claimed[1] != user:
+        raise ConnectionError(
+            f"CLOVE_FD={endpoint.fd} is in use by this process's {claimed[1]} clients;"
+            " use one kind of client only"
+        )
+    try:
+        if not stat.S_ISSOCK(os.fstat(endpoint.fd).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        return socket.socket(fileno=os.dup(endpoint.fd))
+    except OSError as error:
+        del _claims[endpoint.fd]
+        raise ConnectionError(
+            f"CLOVE_FD={endpoint.fd} is no connection to a kernel ({error.strerror});"
+            " a child of an agent gets one only if it is passed on (pass_fds of subprocess)"
+        ) from error
+
+
+def check_peer(endpoint: Endpoint, sock: socket.socket) -> None:
+    """ConnectionError when a socket that must be checked is served by another user."""
+    if not endpoint.checked:
+        return
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    pid, uid, _ = _PEERCRED.unpack(raw)
+    if uid not in (0, os.geteuid()):
+        raise ConnectionError(
+            f"{endpoint.path} is served by user {uid} (process {pid}), neither root nor you;"
+            " to trust it all the same, set CLOVE_SOCKET to this path"
+        )
+
+
+def connect_error(path: str, error: OSError) -> ConnectionError:
+    """What to raise for a failed connect(2)."""
+    hint = "start one with clove_kernel, or set CLOVE_SOCKET to the socket of a running one"
+    if error.errno == errno.ENOENT:
+        return KernelNotFound(errno.ENOENT, f"there is no kernel socket: {hint}", path)
+    if error.errno == errno.ECONNREFUSED:
+        return KernelRefused(errno.ECONNREFUSED, f"no kernel listens on this socket: {hint}", path)
+    if error.errno == errno.EACCES:
+        hint = "the kernel serves its own user and root only; ask who runs it, or run one of your own"
+    return ConnectionError(error.errno, f"cannot connect to the kernel, {error.strerror}: {hint}", path)

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Any byte stream at a real connection of a real core, without its threads
+ *
+ * One kernel with one core is built once; every input is a new connection on a socketpair that gets the
+ * bytes in pieces (the first byte chooses their size) and then closes. EXEC, READ and WRITE meet no
+ * launcher and no file threads here: they answer UNAVAILABLE or wait unserved. What comes back must be
+ * whole frames that answer, and the connection must be gone in the end.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/agent_table.h"
+#include "core/call.h"
+#include "core/conn.h"
+#include "core/shard.h"
+#include "ipc/frame.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct config config = {.sandbox = true};
+static struct kernel kernel = {.config = &config, .core_count = 1, .connections_max = 10};
+static struct shard *shard;
+
+static void require(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+static void build(void)
+{
+	log_init("", LOG_ERROR + 1);
+	require(!loop_probe(LOOP_EPOLL, &kernel.io));
+	require(!user_init(&kernel.user, geteuid()));
+	require(!agent_table_new(1, &kernel.agents));
+	require(!shard_new(&kernel, 0, &kernel.shards[0]));
+	shard = kernel.shards[0];
+	require(!loop_new(&kernel.io, &shard->loop));
+}
+
+static void pass(void)
+{
+	struct list *it;
+
+	require(!loop_wait(shard->loop, 0));
+	while ((it = list_shift(&shard->carried)))
+		conn_continue(container_of(it, struct conn, carried));
+	while ((it = list_shift(&shard->dirty)))
+		conn_flush(container_of(it, struct conn, dirty));
+	shard->out.len = 0;
+	shard->out.piece_count = 0;
+}
+
+/* Reads what came back; keeps a partial frame for the next time. */
+static void check_replies(int fd, uint8_t *kept, size_t *kept_len)
+{
+	struct frame frame;
+	size_t at = 0;
+	ssize_t n;
+
+	n = recv(fd, kept + *kept_len, (4 << 20) - *kept_len, MSG_DONTWAIT);
+	*kept_len += n > 0 ? (size_t)n : 0;
+	while (*kept_len - at >= FRAME_HEADER_BYTES) {
+		struct cursor body;
+
+		frame_read(kept + at, &frame);
+		require(frame.flags & WIRE_FLAG_REPLY);
+		require(frame.body_len <= FRAME_BODY_MAX);
+		if (*kept_len - at - FRAME_HEADER_BYTES < frame.body_len)
+			break;
+		body = cursor_make(kept + at + FRAME_HEADER_BYTES, frame.body_len);
+		require(!cursor_skip(&body) && body.pos == body.end);
+		at += FRAME_HEADER_BYTES + frame.body_len;
+	}
+	memmove(kept, kept + at, *kept_len - at);
+	*kept_len -= at;
+}
+
+/* Calls that need the parts that are not here would wait for ever. */
+static void without_files(const uint8_t *data, size_t size, uint8_t *copy)
+{
+	memcpy(copy, data, size);
+	for (size_t at = 0; size - at >= FRAME_HEADER_BYTES;) {
+		struct frame frame;
+
+		frame_read(copy + at, &frame);
+		if (frame.op == WIRE_OP_READ || frame.op == WIRE_OP_WRITE ||
+		    frame.op == WIRE_OP_STATS)
+			frame.op = WIRE_OP_NOOP;
+		frame_write(copy + at, &frame);
+		if (size - at - FRAME_HEADER_BYTES < frame.body_len)
+			break;
+		at += FRAME_HEADER_BYTES + frame.body_len;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static uint8_t kept[4 << 20], copy[1 << 20];
+	size_t kept_len = 0, piece, at = 0;
+	int fds[2];
+
+	if (!shard)
+		build();
+	if (size < 1 || size > sizeof(copy))
+		return 0;
+	piece = data[0] ? data[0] : size;
+	without_files(data + 1, size - 1, copy);
+	size--;
+	require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds));
+	require(!conn_open(shard, fds[0]));
+	while (at < size && !list_empty(&shard->conns)) {
+		size_t n = size - at < piece ? size - at : piece;
+		ssize_t sent = send(fds[1], copy + at, n, MSG_NOSIGNAL);
+
+		at += sent > 0 ? (size_t)sent : 0;
+		pass();
+		check_replies(fds[1], kept, &kept_len);
+	}
+	(void)shutdown(fds[1], SHUT_WR);
+	for (int i = 0; i < 1000 && !list_empty(&shard->conns); i++) {
+		pass();
+		check_replies(fds[1], kept, &kept_len);
+	}
+	require(list_empty(&shard->conns));
+	require(!shard->in_bytes);
+	(void)close(fds[1]);
+	return 0;
+}
