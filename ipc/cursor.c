@@ -307,7 +307,7 @@ int cursor_skip(struct cursor *c)
 			break;
 		case CURSOR_MAP:
 			head.bits *= 2;
-			/* fallthrough */
+			__attribute__((fallthrough));
 		case CURSOR_ARRAY:
 			if (head.bits > (uint64_t)(ahead.end - ahead.pos))
 				return CURSOR_E_END;

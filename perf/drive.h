@@ -24,10 +24,10 @@ struct drive {
 	uint32_t warmup_ms, window_ms;
 };
 
-/* A connection whose reads give up after some seconds, so that no run hangs. */
+/* A connection whose reads and writes give up after some seconds, so that no run hangs. */
 int drive_connect(const struct drive *drive, int *ret_fd);
 
-/* One client with blocking reads: what a round trip costs when nothing else is going on. */
+/* One client, one request at a time, blocking: what a round trip costs when nothing else goes on. */
 int drive_lone(const struct drive *drive, struct tally *tally);
 
 /* Many clients in one epoll loop, each with a batch of requests in flight. */
@@ -36,5 +36,5 @@ int drive_fleet(const struct drive *drive, struct tally *tally);
 /* Many clients that are connected, answered once, and then silent until standard input ends. */
 int drive_crowd(const struct drive *drive, struct tally *tally);
 
-/* The exchange of one batch on a blocking socket; a step of lone and crowd. */
+/* One request and its answer on a blocking socket; a step of lone and crowd. */
 int drive_exchange(const struct drive *drive, int fd, struct dialogue *dialogue);

@@ -122,7 +122,9 @@ static int run_drive(struct drive *drive, bool crowd)
 		return r;
 	if (crowd)
 		return drive_crowd(drive, &tally);
-	return drive->clients == 1 ? drive_lone(drive, &tally) : drive_fleet(drive, &tally);
+	if (drive->clients == 1 && drive->pipeline == 1)
+		return drive_lone(drive, &tally);
+	return drive_fleet(drive, &tally);
 }
 
 int main(int argc, char **argv)

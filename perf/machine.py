@@ -13,22 +13,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_DIR = ROOT / "build" / "release"
 
-# What building needs, with Debian's package of it: programs, then libraries by pkg-config's name.
-# The C library of MessagePack has another name and package from Ubuntu 24.04 on.
-BUILD_PROGRAMS = {
-    "cmake": "cmake",
-    "ninja": "ninja-build",
-    "cc": "gcc",
-    "pkg-config": "pkg-config",
-}
-BUILD_LIBRARIES = {
-    "liburing": "liburing-dev",
-    "inih": "libinih-dev",
-    "msgpack": "libmsgpack-dev",
-    "msgpack-c": "libmsgpack-c-dev",
-    "cmocka": "libcmocka-dev",
-}
-
 
 class Unusable(Exception):
     """The measurement cannot take place; the text says why."""
@@ -38,44 +22,18 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def quiet(*command):
-    """Whether @command succeeds."""
-    try:
-        return subprocess.run(command, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
+def run(*command):
+    """Runs @command with its output among the progress."""
+    say(" ".join(command))
+    if subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode:
+        raise Unusable(f"{command[0]} failed; its message is above")
 
 
 def require_programs(packages):
     """Installs with apt what of {program: package} is missing."""
-    install([package for program, package in packages.items() if not shutil.which(program)])
-
-
-def require_libraries():
-    missing = {name for name in BUILD_LIBRARIES if not quiet("pkg-config", "--exists", name)}
-    msgpack = {"msgpack", "msgpack-c"}
-    if missing >= msgpack:
-        missing.remove("msgpack-c" if quiet("apt-cache", "show", "libmsgpack-dev") else "msgpack")
-    else:
-        missing -= msgpack
-    install(sorted(BUILD_LIBRARIES[name] for name in missing))
-
-
-def install(packages):
-    if not packages:
-        return
-    names = " ".join(packages)
-    root = [] if os.geteuid() == 0 else ["sudo"]
-    if not shutil.which("apt-get") or (root and not shutil.which("sudo")):
-        raise Unusable(f"please install (by their Debian names): {names}")
-    command = [*root, "apt-get", "install", "-y", "--no-install-recommends", *packages]
-    say(f"installing {names}: {' '.join(command)}")
-    if subprocess.run(command, stdout=sys.stderr).returncode == 0:
-        return
-    # A package list that is missing or too old is the usual reason.
-    subprocess.run([*root, "apt-get", "update"], stdout=sys.stderr)
-    if subprocess.run(command, stdout=sys.stderr).returncode:
-        raise Unusable(f"could not install {names}")
+    missing = [package for program, package in packages.items() if not shutil.which(program)]
+    if missing:
+        run("core/setup", "install", *missing)
 
 
 def require_descriptors(count):
@@ -86,17 +44,7 @@ def require_descriptors(count):
 
 def build():
     """Builds Release and returns its directory."""
-    require_programs(BUILD_PROGRAMS)
-    require_libraries()
-    steps = [["cmake", "--build", "--preset", "release", "-t", "clove_kernel", "perf_load"]]
-    if not (BUILD_DIR / "build.ninja").exists():
-        steps.insert(0, ["cmake", "--preset", "release"])
-    for step in steps:
-        say(" ".join(step))
-        done = subprocess.run(step, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode:
-            text = done.stdout.decode(errors="replace")
-            raise Unusable(f"the build failed:\n{text}")
+    run("core/run", "build")
     return BUILD_DIR
 
 

@@ -51,7 +51,7 @@ struct request_body {
 static int open_at(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
 	struct open_how how = {
-		.flags = flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+		.flags = flags | O_CLOEXEC,
 		.mode = mode,
 		.resolve = resolve | RESOLVE_NO_MAGICLINKS,
 	};
@@ -114,7 +114,7 @@ static int serve(const struct packet_open *open, const char *base, const char *p
 		if (dir < 0)
 			return dir;
 	}
-	fd = open_at(dir, path, open->flags & ~(uint32_t)O_TRUNC,
+	fd = open_at(dir, path, (open->flags & ~(uint32_t)O_TRUNC) | O_NOCTTY | O_NONBLOCK,
 		     open->flags & O_CREAT ? open->mode : 0, open->resolve);
 	/* A FIFO nobody reads, a socket, a device without a driver. */
 	if (fd == -ENXIO)

@@ -32,7 +32,7 @@ from .models import (
 T = TypeVar("T")
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Command = str | bytes | Sequence[str | bytes]
+Command = str | bytes | Sequence[Path]
 
 # Beyond a command's own timeout: the kernel ends it, collects its output and answers.
 EXEC_MARGIN_SECONDS = 5.0
@@ -128,7 +128,7 @@ def execute(
     return Call(
         SyscallOp.EXEC,
         [
-            command if isinstance(command, (str, bytes)) else list(command),
+            command if isinstance(command, (str, bytes)) else [os.fspath(arg) for arg in command],
             {key: value for key, value in options.items() if value is not None},
         ],
         _exec_result,
