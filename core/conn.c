@@ -262,47 +262,82 @@ static int backlog_keep(struct conn *conn, size_t sent)
 	return err_trace(r);
 }
 
-/* Sends this pass's pieces. 0, or -errno when the connection is lost. */
-static int pieces_send(struct conn *conn)
+/* What a send left over, or all of it: 0, or -errno when the connection is lost. */
+static int sent(struct conn *conn, ssize_t n)
 {
-	struct shard *shard = conn->shard;
-	struct out *out = &shard->out;
+	int r;
+
+	if (n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOBUFS)
+		return (int)n;
+	n = n < 0 ? 0 : n;
+	STAT_ADD(conn->shard->stats.out_bytes, n);
+	if ((size_t)n == conn->out_bytes)
+		return 0;
+	r = backlog_keep(conn, (size_t)n);
+	if (!r)
+		loop_want_write(conn->shard->loop, &conn->source);
+	return err_trace(r);
+}
+
+static ssize_t pieces_send_many(struct conn *conn)
+{
+	struct out *out = &conn->shard->out;
 	struct iovec iov[IOVS_MAX];
 	struct msghdr msg = {.msg_iov = iov};
-	size_t wanted = 0;
-	ssize_t sent;
-	int r;
+	ssize_t n;
 
 	for (uint32_t i = conn->out_first; i != OUT_NONE && msg.msg_iovlen < IOVS_MAX;
 	     i = out->pieces[i].next) {
 		iov[msg.msg_iovlen].iov_base = out->data + out->pieces[i].offset;
 		iov[msg.msg_iovlen++].iov_len = out->pieces[i].len;
-		wanted += out->pieces[i].len;
 	}
-	if (!wanted)
+	n = sendmsg(conn->source.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return n < 0 ? -errno : n;
+}
+
+/* Sends this pass's pieces. 0, or -errno when the connection is lost. */
+static int pieces_send(struct conn *conn, bool now)
+{
+	struct shard *shard = conn->shard;
+	const struct out_piece *first;
+	ssize_t n;
+
+	if (!conn->out_bytes)
 		return 0;
+	/* Only after a send that fell short in this very pass: order demands that these wait behind it. */
+	if (buf_unread(&conn->backlog))
+		return err_trace(backlog_keep(conn, 0));
 	STAT_ADD(shard->stats.sends, 1);
-	if (msg.msg_iovlen == 1)
-		sent = send(conn->source.fd, iov[0].iov_base, iov[0].iov_len,
-			    MSG_DONTWAIT | MSG_NOSIGNAL);
-	else
-		sent = sendmsg(conn->source.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
-		return -errno;
-	sent = sent < 0 ? 0 : sent;
-	STAT_ADD(shard->stats.out_bytes, sent);
-	if ((size_t)sent < conn->out_bytes) {
-		r = backlog_keep(conn, (size_t)sent);
-		if (r)
-			return r;
-		loop_want_write(shard->loop, &conn->source);
-	}
+	first = &shard->out.pieces[conn->out_first];
+	if (now || first->next != OUT_NONE)
+		return sent(conn, pieces_send_many(conn));
+	n = loop_send(shard->loop, &conn->source, shard->out.data + first->offset, first->len);
+	if (n != LOOP_LATER)
+		return sent(conn, n);
+	conn->later_offset = first->offset;
+	conn->later_len = first->len;
+	STAT_ADD(shard->stats.out_bytes, first->len);
 	return 0;
 }
 
-void conn_send(struct conn *conn)
+static void on_sent_short(struct loop_source *source, int n)
 {
-	int r = pieces_send(conn);
+	struct conn *conn = container_of(source, struct conn, source);
+	const uint8_t *bytes = conn->shard->out.former + conn->later_offset;
+	uint32_t taken = n > 0 ? (uint32_t)n : 0;
+
+	if ((n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOBUFS) ||
+	    buf_append(&conn->backlog, bytes + taken, conn->later_len - taken)) {
+		conn_doom(conn);
+		return;
+	}
+	STAT_ADD(conn->shard->stats.out_bytes, -(uint64_t)(conn->later_len - taken));
+	loop_want_write(conn->shard->loop, source);
+}
+
+void conn_send(struct conn *conn, bool now)
+{
+	int r = pieces_send(conn, now);
 
 	conn->out_first = conn->out_last = OUT_NONE;
 	conn->out_bytes = 0;
@@ -322,7 +357,7 @@ static void resume(struct conn *conn)
 
 void conn_flush(struct conn *conn)
 {
-	conn_send(conn);
+	conn_send(conn, conn->doomed);
 	if (conn->doomed)
 		conn_close(conn);
 	else if (conn_has_room(conn))
@@ -476,5 +511,6 @@ static void on_ended(struct loop_source *source, int error)
 static const struct loop_handler conn_handler = {
 	.received = on_received,
 	.ended = on_ended,
+	.sent_short = on_sent_short,
 	.writable = on_writable,
 };

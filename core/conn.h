@@ -32,6 +32,7 @@ struct conn {
 	struct buf in;        /* input not parsed yet */
 	struct buf backlog;   /* output that the socket did not take */
 	uint32_t out_first, out_last, out_bytes; /* this pass's output */
+	uint32_t later_offset, later_len;        /* handed to the loop, in out.former when it answers */
 	uint32_t rights;      /* WIRE_RIGHT_x */
 	uint16_t in_flight;
 	bool ended;   /* the client sends no more */
@@ -47,8 +48,8 @@ void conn_doom(struct conn *conn);
 /* Parses input left over; for the core's pass. */
 void conn_continue(struct conn *conn);
 
-/* Sends this pass's output; a lost connection is doomed. */
-void conn_send(struct conn *conn);
+/* Sends this pass's output, @now or with the loop's next wait; a lost connection is doomed. */
+void conn_send(struct conn *conn, bool now);
 
 /* Sends, and closes a doomed connection: @conn may be gone after it. */
 void conn_flush(struct conn *conn);

@@ -170,6 +170,11 @@ void loop_read(struct loop *loop, struct loop_source *source, bool on)
 	loop->ops->read(loop, source);
 }
 
+ssize_t loop_send(struct loop *loop, struct loop_source *source, const void *bytes, size_t len)
+{
+	return loop->ops->send(loop, source, bytes, len);
+}
+
 void loop_want_write(struct loop *loop, struct loop_source *source)
 {
 	loop->ops->want_write(loop, source);

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/base/cleanup.h"
 
@@ -30,6 +31,8 @@ struct loop_handler {
 	void (*received)(struct loop_source *source, const uint8_t *bytes, uint32_t len);
 	/* The stream ended: @error is 0 for an orderly end, an errno otherwise. Reading has stopped. */
 	void (*ended)(struct loop_source *source, int error);
+	/* After LOOP_LATER: only the first @sent bytes were taken, or none and @sent is -errno. */
+	void (*sent_short)(struct loop_source *source, int sent);
 	/* Answers loop_want_write(). */
 	void (*writable)(struct loop_source *source);
 	/* Answers loop_want_ready(). */
@@ -81,6 +84,15 @@ void loop_remove(struct loop *loop, struct loop_source *source); /* of a source 
 void loop_listen(struct loop *loop, struct loop_source *source);
 void loop_unlisten(struct loop *loop, struct loop_source *source);
 void loop_read(struct loop *loop, struct loop_source *source, bool on);
+
+/*
+ * Sends without blocking. Returns how many bytes were taken, or -errno; or LOOP_LATER: they go with the
+ * next loop_wait(), the @bytes must stay as they are until it has returned, and sent_short() runs in it
+ * if they were not all taken. One such send at a time for a source.
+ */
+#define LOOP_LATER ((ssize_t)INT32_MIN)
+ssize_t loop_send(struct loop *loop, struct loop_source *source, const void *bytes, size_t len);
+
 void loop_want_write(struct loop *loop, struct loop_source *source); /* once */
 void loop_want_ready(struct loop *loop, struct loop_source *source); /* once: readable, or hung up */
 

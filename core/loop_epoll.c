@@ -109,6 +109,15 @@ static void epoll_read(struct loop *loop, struct loop_source *source)
 	want(loop, source, source->reading ? others | WANT_READ : others);
 }
 
+static ssize_t epoll_send(struct loop *loop, struct loop_source *source, const void *bytes,
+			  size_t len)
+{
+	ssize_t sent = send(source->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	(void)loop;
+	return sent < 0 ? -errno : sent;
+}
+
 static void epoll_want_write(struct loop *loop, struct loop_source *source)
 {
 	want(loop, source, source->armed | WANT_WRITE);
@@ -218,6 +227,7 @@ const struct loop_ops loop_epoll_ops = {
 	.forget = epoll_forget,
 	.listen = epoll_listen,
 	.read = epoll_read,
+	.send = epoll_send,
 	.want_write = epoll_want_write,
 	.want_ready = epoll_want_ready,
 	.wait = epoll_wait_events,

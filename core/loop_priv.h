@@ -25,6 +25,8 @@ struct loop_ops {
 	void (*forget)(struct loop *loop, struct loop_source *source);
 	void (*listen)(struct loop *loop, struct loop_source *source, bool on);
 	void (*read)(struct loop *loop, struct loop_source *source);
+	ssize_t (*send)(struct loop *loop, struct loop_source *source, const void *bytes,
+			size_t len);
 	void (*want_write)(struct loop *loop, struct loop_source *source);
 	void (*want_ready)(struct loop *loop, struct loop_source *source);
 	int (*wait)(struct loop *loop, uint64_t timeout_ns);

@@ -39,7 +39,6 @@
 enum {
 	SQ_ENTRIES = 1024,
 	CQ_ENTRIES = 8192,
-	CQES_PER_WAIT = 1024,
 	BUFFERS = 256,
 	BUFFER_BYTES = 2048,
 	BUFFER_GROUP = 0,
@@ -54,6 +53,7 @@ enum kind {
 	KIND_NONE, /* nobody waits for it */
 	KIND_RECV,
 	KIND_ACCEPT,
+	KIND_SEND,
 	KIND_WRITE,
 	KIND_READY,
 	KIND_MSG, /* our MSG_RING failed; the slot is the target's eventfd */
@@ -200,6 +200,26 @@ static void uring_listen(struct loop *loop, struct loop_source *source, bool on)
 	}
 }
 
+/*
+ * All sends of a pass go with the enter that also waits. They are told not to wait and to take all or
+ * fail (WAITALL), so each is over when that call returns, its buffer is free, and only one that fell short
+ * costs a completion.
+ */
+static ssize_t uring_send(struct loop *loop, struct loop_source *source, const void *bytes,
+			  size_t len)
+{
+	struct io_uring_sqe *sqe = sqe_get(uring_of(loop));
+
+	sqe->opcode = URING_OP_SEND;
+	sqe->fd = source->fd;
+	sqe->addr = (uint64_t)(uintptr_t)bytes;
+	sqe->len = (uint32_t)len;
+	sqe->msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL;
+	sqe->flags = URING_SQE_CQE_SKIP_SUCCESS;
+	sqe->user_data = token(loop, source, KIND_SEND);
+	return LOOP_LATER;
+}
+
 static void uring_want_write(struct loop *loop, struct loop_source *source)
 {
 	arm_poll(loop, source, ARMED_WRITE, KIND_WRITE, POLLOUT);
@@ -212,6 +232,7 @@ static void uring_want_ready(struct loop *loop, struct loop_source *source)
 
 static void uring_forget(struct loop *loop, struct loop_source *source)
 {
+	struct loop_uring *u = uring_of(loop);
 	static const struct {
 		uint8_t bit;
 		enum kind kind;
@@ -222,13 +243,12 @@ static void uring_forget(struct loop *loop, struct loop_source *source)
 		{ARMED_READY, KIND_READY},
 	};
 
-	if (!source->armed)
-		return;
 	for (unsigned i = 0; i < sizeof(arms) / sizeof(arms[0]); i++)
 		if (source->armed & arms[i].bit)
 			cancel(loop, source, arms[i].kind);
 	source->armed = 0;
-	(void)ring_enter(uring_of(loop), 0, 0, NULL, 0);
+	if (*u->ring.sq.ktail != u->ring.sq.sqe_tail)
+		(void)ring_enter(u, 0, 0, NULL, 0);
 }
 
 static void buffer_return(struct loop_uring *u, uint16_t bid)
@@ -325,6 +345,9 @@ static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 	case KIND_ACCEPT:
 		on_accept(loop, source, res, flags);
 		break;
+	case KIND_SEND:
+		source->handler->sent_short(source, res);
+		break;
 	case KIND_WRITE:
 		source->armed &= (uint8_t)~ARMED_WRITE;
 		source->handler->writable(source);
@@ -346,7 +369,7 @@ static void reap(struct loop *loop)
 	/* Pairs with the kernel's release of the tail: the entries before it are whole. */
 	unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
 
-	for (unsigned n = 0; head != tail && n < CQES_PER_WAIT; n++) {
+	while (head != tail) {
 		struct io_uring_cqe cqe = cq->cqes[head & u->cq_mask];
 
 		head++;
@@ -374,6 +397,11 @@ static int uring_wait(struct loop *loop, uint64_t timeout_ns)
 	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
 		return err_raise(r);
 	reap(loop);
+	/* What did not fit the completion queue waits in the kernel, perhaps a send that fell short. */
+	while (__atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED) & URING_SQ_CQ_OVERFLOW) {
+		(void)ring_enter(u, 0, URING_ENTER_GETEVENTS, NULL, 0);
+		reap(loop);
+	}
 	return 0;
 }
 
@@ -496,6 +524,7 @@ const struct loop_ops loop_uring_ops = {
 	.forget = uring_forget,
 	.listen = uring_listen,
 	.read = uring_read,
+	.send = uring_send,
 	.want_write = uring_want_write,
 	.want_ready = uring_want_ready,
 	.wait = uring_wait,

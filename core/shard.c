@@ -60,26 +60,40 @@ static int out_append(void *data, const char *bytes, size_t len)
 
 static int out_init(struct out *out)
 {
-	out->cap = 2 * LIMIT_OUT_SHARED_BYTES;
+	out->cap = out->former_cap = 2 * LIMIT_OUT_SHARED_BYTES;
 	out->data = malloc(out->cap);
-	if (!out->data)
+	out->former = malloc(out->former_cap);
+	if (!out->data || !out->former)
 		return err_raise(-ENOMEM);
 	msgpack_packer_init(&out->packer, out, out_append);
 	return 0;
 }
 
-/* Everything was sent or moved to backlogs. A burst's memory is given back. */
 static void out_reset(struct out *out)
 {
-	uint8_t *shrunk;
-
 	out->len = 0;
 	out->piece_count = 0;
-	if (out->cap <= 4 * LIMIT_OUT_SHARED_BYTES)
+}
+
+/* The pass is over: everything was sent, will be sent from here by the loop, or moved to backlogs. */
+static void out_turn(struct out *out)
+{
+	uint8_t *data = out->former;
+	size_t cap = out->former_cap;
+
+	if (!out->len)
 		return;
-	shrunk = realloc(out->data, 2 * LIMIT_OUT_SHARED_BYTES);
-	if (shrunk) {
-		out->data = shrunk;
+	out->former = out->data;
+	out->former_cap = out->cap;
+	out->data = data;
+	out->cap = cap;
+	out_reset(out);
+	if (cap <= 4 * LIMIT_OUT_SHARED_BYTES)
+		return;
+	/* A burst's memory is given back. */
+	data = realloc(data, 2 * LIMIT_OUT_SHARED_BYTES);
+	if (data) {
+		out->data = data;
 		out->cap = 2 * LIMIT_OUT_SHARED_BYTES;
 	}
 }
@@ -89,7 +103,7 @@ void shard_bound_output(struct shard *shard)
 	if (shard->out.len <= LIMIT_OUT_SHARED_BYTES)
 		return;
 	list_for_each(it, &shard->dirty)
-		conn_send(container_of(it, struct conn, dirty));
+		conn_send(container_of(it, struct conn, dirty), true);
 	out_reset(&shard->out);
 }
 
@@ -186,7 +200,7 @@ static void dirty_flush(struct shard *shard)
 
 	while ((it = list_shift(&shard->dirty)))
 		conn_flush(container_of(it, struct conn, dirty));
-	out_reset(&shard->out);
+	out_turn(&shard->out);
 }
 
 /* Waits for events, unless there is work: none may appear unseen between the last look and the wait. */
@@ -310,6 +324,7 @@ struct shard *shard_free(struct shard *shard)
 	shard->null_fd = fd_close(shard->null_fd);
 	shard->launch_fd = fd_close(shard->launch_fd);
 	free(shard->out.data);
+	free(shard->out.former);
 	free(shard->out.pieces);
 	free(shard);
 	return NULL;

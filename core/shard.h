@@ -43,10 +43,15 @@ struct out_piece {
 
 #define OUT_NONE UINT32_MAX
 
-/* Replies of one pass, of all connections, in the order they were made. */
+/*
+ * Replies of one pass, of all connections, in the order they were made. Two buffers take turns, because
+ * bytes of LOOP_LATER must outlive the pass that made them.
+ */
 struct out {
 	uint8_t *data;
 	size_t len, cap;
+	uint8_t *former; /* of the pass before */
+	size_t former_cap;
 	size_t start; /* of the frame being made */
 	bool failed;  /* no memory while it was made */
 	struct out_piece *pieces;

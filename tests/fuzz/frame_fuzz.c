@@ -54,7 +54,7 @@ static void pass(void)
 	while ((it = list_shift(&shard->dirty)))
 		conn_flush(container_of(it, struct conn, dirty));
 	shard->out.len = 0;
-	shard->out.piece_count = 0;
+	shard->out.piece_count = 0; /* epoll sends at once: nothing of it is needed any more */
 }
 
 /* Reads what came back; keeps a partial frame for the next time. */

@@ -33,6 +33,7 @@ struct end {
 	char bytes[1 << 16];
 	size_t len;
 	int ended, error, writable, ready, accepted;
+	int shorts, short_result;
 	struct loop *loop;
 	struct end *removes; /* what received() takes out of the loop */
 };
@@ -56,6 +57,14 @@ static void on_ended(struct loop_source *source, int error)
 
 	end->ended++;
 	end->error = error;
+}
+
+static void on_sent_short(struct loop_source *source, int sent)
+{
+	struct end *end = container_of(source, struct end, source);
+
+	end->shorts++;
+	end->short_result = sent;
 }
 
 static void on_writable(struct loop_source *source)
@@ -83,6 +92,7 @@ static void on_accept_failed(struct loop_source *source, int error)
 static const struct loop_handler handler = {
 	.received = on_received,
 	.ended = on_ended,
+	.sent_short = on_sent_short,
 	.writable = on_writable,
 	.ready = on_ready,
 	.accepted = on_accepted,
@@ -255,6 +265,57 @@ static void reused_descriptor_number_gets_only_its_own_events(void **state)
 	}
 }
 
+/* How many bytes loop_send() really took, whichever way it says so. */
+static ssize_t send_all(struct loop *loop, struct end *end, const void *bytes, size_t len)
+{
+	ssize_t n = loop_send(loop, &end->source, bytes, len);
+
+	if (n != LOOP_LATER)
+		return n;
+	end->shorts = 0;
+	assert_int_equal(loop_wait(loop, 0), 0);
+	return end->shorts ? end->short_result : (ssize_t)len;
+}
+
+/* Some sends fit, one fits partly, then none: what the peer reads is what was said to be taken. */
+static void sends_that_fall_short_say_how_many_bytes_went(void **state)
+{
+	static uint8_t block[100000], got[sizeof(block)];
+	struct end *end = end_new(*state);
+	size_t taken = 0, read_back = 0;
+	int partial = 0, none = 0;
+	ssize_t n;
+
+	for (int i = 0; i < 100 && !none; i++) {
+		for (size_t at = 0; at < sizeof(block); at++)
+			block[at] = (uint8_t)((taken + at) * 7 >> 2);
+		n = send_all(*state, end, block, sizeof(block));
+		if (n == -EAGAIN) {
+			none++;
+			continue;
+		}
+		assert_true(n > 0);
+		partial += (size_t)n < sizeof(block);
+		taken += (size_t)n;
+	}
+	assert_int_equal(none, 1);
+	assert_true(partial > 0);
+	while ((n = recv(end->peer, got, sizeof(got), 0)) > 0)
+		for (ssize_t i = 0; i < n; i++, read_back++)
+			assert_int_equal(got[i], (uint8_t)(read_back * 7 >> 2));
+	assert_int_equal(read_back, taken);
+	end_free(*state, end);
+}
+
+static void send_to_one_who_left_reports_it(void **state)
+{
+	struct end *end = end_new(*state);
+
+	end->peer = (close(end->peer), -1);
+	assert_int_equal(send_all(*state, end, "x", 1), -EPIPE);
+	end_free(*state, end);
+}
+
 static void writable_comes_once_when_there_is_room(void **state)
 {
 	struct end *end = end_new(*state);
@@ -391,6 +452,8 @@ static int run(const char *name)
 		LOOP_TEST(paused_source_keeps_its_bytes_and_resumes),
 		LOOP_TEST(removed_source_is_never_called_again),
 		LOOP_TEST(reused_descriptor_number_gets_only_its_own_events),
+		LOOP_TEST(sends_that_fall_short_say_how_many_bytes_went),
+		LOOP_TEST(send_to_one_who_left_reports_it),
 		LOOP_TEST(writable_comes_once_when_there_is_room),
 		LOOP_TEST(ready_comes_once_for_a_pipe_and_its_hang_up),
 		LOOP_TEST(listener_accepts_many),
