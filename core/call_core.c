@@ -102,7 +102,7 @@ enum wire_error call_exit(struct call *call)
 {
 	(void)msgpack_pack_nil(conn_begin(call->conn));
 	reply_end(call);
-	conn_doom(call->conn);
+	conn_leave(call->conn);
 	return WIRE_OK;
 }
 

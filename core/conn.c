@@ -14,9 +14,9 @@
  *   parsing  ------------------------>  stalled  ------------>  carried (parsed in the next pass)
  *      |        budget used up                                      |
  *      +------------------------------------------------------------+
- *      |  end of stream and no whole frame left, broken framing, EXIT, send error
- *      v
- *   doomed: closed by conn_flush() at the end of the pass
+ *      |  end of stream and no whole frame left, broken framing, EXIT
+ *      v                                       send error, peer gone
+ *   leaving  ------- output has gone ------->  doomed: closed by conn_flush() at the end of the pass
  *
  * While stalled or carried, reading goes on until LIMIT_IN_PAUSE_BYTES wait; then the client's own
  * socket fills up and stops it.
@@ -134,6 +134,13 @@ static void mark_dirty(struct conn *conn)
 void conn_doom(struct conn *conn)
 {
 	conn->doomed = true;
+	loop_read(conn->shard->loop, &conn->source, false);
+	mark_dirty(conn);
+}
+
+void conn_leave(struct conn *conn)
+{
+	conn->leaving = true;
 	loop_read(conn->shard->loop, &conn->source, false);
 	mark_dirty(conn);
 }
@@ -357,8 +364,9 @@ static void resume(struct conn *conn)
 
 void conn_flush(struct conn *conn)
 {
-	conn_send(conn, conn->doomed);
-	if (conn->doomed)
+	/* When this may be the last pass, nothing is left to the loop. */
+	conn_send(conn, conn->doomed || conn->leaving || conn->shard->draining);
+	if (conn->doomed || (conn->leaving && !buf_unread(&conn->backlog)))
 		conn_close(conn);
 	else if (conn_has_room(conn))
 		resume(conn);
@@ -380,6 +388,8 @@ static void on_writable(struct loop_source *source)
 	}
 	if (buf_unread(&conn->backlog))
 		loop_want_write(conn->shard->loop, source);
+	else if (conn->leaving)
+		mark_dirty(conn);
 	if (conn_has_room(conn))
 		resume(conn);
 }
@@ -392,7 +402,13 @@ static void framing_fault(struct conn *conn, const struct frame *frame, const ch
 
 	(void)fault_set(&fault, WIRE_PROTOCOL, "%s; closing the connection", message);
 	conn_reply_error(conn, frame->op, frame->id, &fault);
-	conn_doom(conn);
+	conn_leave(conn);
+}
+
+/* Nothing more is parsed. */
+static bool finished(const struct conn *conn)
+{
+	return conn->doomed || conn->leaving;
 }
 
 /* Runs whole frames from the front of @bytes; returns how many bytes were used up. */
@@ -401,7 +417,7 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
 	struct frame frame;
 	size_t used = 0;
 
-	for (unsigned budget = LIMIT_FRAMES_PER_PASS; !conn->doomed; budget--) {
+	for (unsigned budget = LIMIT_FRAMES_PER_PASS; !finished(conn); budget--) {
 		if (len - used < FRAME_HEADER_BYTES)
 			return used;
 		frame_read(bytes + used, &frame);
@@ -434,7 +450,7 @@ static bool waiting(const struct conn *conn)
 	return conn->stalled || !list_empty(&conn->carried);
 }
 
-/* Keeps unparsed bytes. On failure the connection is doomed. */
+/* Keeps unparsed bytes; a connection that cannot be served so ends. */
 static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct shard *shard = conn->shard;
@@ -444,7 +460,7 @@ static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 	if (shard->in_bytes + len > LIMIT_IN_CORE_BYTES || buf_append(&conn->in, bytes, len)) {
 		(void)fault_set(&fault, WIRE_BUSY, "the kernel holds too much input; closing the connection");
 		conn_reply_error(conn, 0, 0, &fault);
-		conn_doom(conn);
+		conn_leave(conn);
 		return;
 	}
 	shard->in_bytes += conn->in.cap - before;
@@ -463,10 +479,10 @@ static void after_input(struct conn *conn)
 {
 	bool pause = waiting(conn) && buf_unread(&conn->in) >= LIMIT_IN_PAUSE_BYTES;
 
-	if (conn->doomed)
+	if (finished(conn))
 		return;
 	if (conn->ended && !waiting(conn))
-		conn_doom(conn);
+		conn_leave(conn);
 	else if (!conn->ended)
 		loop_read(conn->shard->loop, &conn->source, !pause);
 }
@@ -476,12 +492,12 @@ static void on_received(struct loop_source *source, const uint8_t *bytes, uint32
 	struct conn *conn = container_of(source, struct conn, source);
 	size_t used;
 
-	if (conn->doomed)
+	if (finished(conn))
 		return;
 	STAT_ADD(conn->shard->stats.in_bytes, len);
 	if (buf_unread(&conn->in) || waiting(conn)) {
 		keep(conn, bytes, len);
-		if (!conn->doomed && !waiting(conn))
+		if (!finished(conn) && !waiting(conn))
 			parse_kept(conn);
 	} else {
 		used = parse(conn, bytes, len);
@@ -493,7 +509,7 @@ static void on_received(struct loop_source *source, const uint8_t *bytes, uint32
 
 void conn_continue(struct conn *conn)
 {
-	if (conn->doomed)
+	if (finished(conn))
 		return;
 	parse_kept(conn);
 	after_input(conn);
@@ -504,8 +520,10 @@ static void on_ended(struct loop_source *source, int error)
 	struct conn *conn = container_of(source, struct conn, source);
 
 	conn->ended = true;
-	if (error || !waiting(conn))
+	if (error)
 		conn_doom(conn);
+	else if (!waiting(conn))
+		conn_leave(conn);
 }
 
 static const struct loop_handler conn_handler = {

@@ -5,7 +5,7 @@
  * Connection: one client's stream, its frames in and out, its identity
  *
  * Owned by one core and used in its thread only. Nothing closes a connection in the middle of a pass:
- * conn_doom() marks it, and the core closes it when it sends the pass's output.
+ * conn_doom() or conn_leave() marks it, and the core closes it when it sends the pass's output.
  */
 
 #include <msgpack.h>
@@ -37,13 +37,15 @@ struct conn {
 	uint16_t in_flight;
 	bool ended;   /* the client sends no more */
 	bool stalled; /* too much output waits: no parsing */
-	bool doomed;  /* to be closed */
+	bool leaving; /* to be closed when its output has gone */
+	bool doomed;  /* to be closed now */
 };
 
 /* Takes @fd, also on failure. 0 or -errno. */
 int conn_open(struct shard *shard, int fd);
 void conn_close(struct conn *conn);
-void conn_doom(struct conn *conn);
+void conn_doom(struct conn *conn);  /* closes at the end of the pass */
+void conn_leave(struct conn *conn); /* takes no more, sends what it has, then closes */
 
 /* Parses input left over; for the core's pass. */
 void conn_continue(struct conn *conn);

@@ -188,8 +188,13 @@ static void job_kill(struct job *job)
 
 	job->kill_wanted = true;
 	/* While launching, the reply will come, and the kill with it. */
-	if (job->state != JOB_RUNNING || job->kill_pending || shard->launch_fd < 0)
+	if (job->state != JOB_RUNNING || job->kill_pending)
 		return;
+	if (shard->launch_fd < 0) {
+		/* No launcher to ask. Not reaped yet, so the id is still the command's; same user, so allowed. */
+		(void)kill(-job->pid, SIGKILL);
+		return;
+	}
 	r = launch_kill(shard->launch_fd, job->id, SIGKILL);
 	if (!r)
 		job->kill_pending = true;
@@ -385,6 +390,8 @@ static void job_killed(struct job *job)
 	job->kill_pending = false;
 	if (job->state == JOB_EXITED)
 		job_reap(job);
+	else if (job->kill_wanted && job->request.shard->launch_fd < 0)
+		job_kill(job);
 }
 
 static void reply_apply(struct shard *shard, struct launch_reply *reply)
@@ -403,7 +410,7 @@ static void reply_apply(struct shard *shard, struct launch_reply *reply)
 		(void)close(reply->pidfd);
 }
 
-/* The launcher has died and its children with it: running ones are reaped as usual, by their pidfd. */
+/* The launcher has died. Commands that run go on, and are reaped as usual, by their pidfd. */
 static void channel_lost(struct shard *shard)
 {
 	log_error("launcher-lost", "core=%u effect=\"EXEC answers UNAVAILABLE until a restart\"",

@@ -4,9 +4,9 @@
  * clove_kernel: from the command line to running cores, and back
  *
  * Order matters. The launcher comes first: it is exec'd with an empty environment while this process has
- * no thread, no key, no raised limit. Then the kernel reads its settings, takes its data directory
- * and socket, and starts its threads; last it gives up its capabilities, so that from then on only
- * the launcher is privileged. Core 0 starts last because it accepts clients.
+ * no thread, no key, no raised limit. Then the kernel takes its data directory and socket and gives up
+ * its capabilities, before any thread starts: they belong to threads, not to the process. From then on
+ * only the launcher is privileged. Core 0 starts last because it accepts clients.
  *
  * The main thread then waits for signals and for the launcher's end. SIGTERM or SIGINT drains, a second
  * one ends at once.
@@ -83,15 +83,15 @@ static int privileges_drop(void)
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {0};
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return err_raise(-errno);
-	if (syscall(SYS_capset, &header, none))
-		return err_raise(-errno);
+	bool dropped = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_capset, &header, none);
+
 #ifndef __SANITIZE_ADDRESS__ /* its leak check at exit must trace this process */
-	if (prctl(PR_SET_DUMPABLE, 0))
-		return err_raise(-errno);
+	dropped = dropped && !prctl(PR_SET_DUMPABLE, 0);
 #endif
-	return 0;
+	if (dropped)
+		return 0;
+	FATAL("capabilities cannot be dropped: %s", strerror(errno));
+	return -1;
 }
 
 /* ---- kernel ---- */
@@ -243,10 +243,8 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 {
 	bool files_ended;
 
-	if (cores_start(kernel))
-		return EXIT_FAILURE;
-	if (privileges_drop()) {
-		FATAL("capabilities cannot be dropped: %s", strerror(errno));
+	if (cores_start(kernel)) {
+		listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 		return EXIT_FAILURE;
 	}
 	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u sandbox=%s pid=%d",
@@ -292,8 +290,10 @@ int main(int argc, char **argv)
 	kernel.start_ns = clock_now_ns();
 	kernel.connections_max = descriptors_raise();
 	signal_fd = signals_open();
-	if (signal_fd < 0 || io_choose(&kernel) || data_open(&config, &lock) || kernel_build(&kernel) ||
-	    socket_open(&kernel))
+	if (signal_fd < 0 || data_open(&config, &lock) || socket_open(&kernel) ||
+	    privileges_drop() || io_choose(&kernel) || kernel_build(&kernel)) {
+		listener_unbind(config.socket_path, &kernel.socket_file);
 		return EXIT_FAILURE;
+	}
 	return kernel_run(&kernel, signal_fd);
 }

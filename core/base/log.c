@@ -3,7 +3,9 @@
 #include "core/base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -44,6 +46,31 @@ static void neutralise(char *line, size_t len)
 			line[i] = '?';
 }
 
+static _Atomic unsigned lost;
+
+/*
+ * A core must not wait for whoever reads the log. Polled writable, a pipe has room for a page, and no line is
+ * that long. What finds none is counted, and the next line that gets out says how many.
+ */
+static void put(const char *line, size_t len)
+{
+	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char note[64];
+	unsigned count;
+	int n;
+
+	if (poll(&out, 1, 0) != 1 || !(out.revents & POLLOUT)) {
+		(void)atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+		return;
+	}
+	count = atomic_exchange_explicit(&lost, 0, memory_order_relaxed);
+	if (count) {
+		n = snprintf(note, sizeof(note), "log-lost lines=%u\n", count);
+		(void)!write(STDERR_FILENO, note, (size_t)n);
+	}
+	(void)!write(STDERR_FILENO, line, len);
+}
+
 void log_line(enum log_level level, const char *event, const char *format, ...)
 {
 	int saved = errno;
@@ -67,8 +94,6 @@ void log_line(enum log_level level, const char *event, const char *format, ...)
 		len += (size_t)n < sizeof(line) - len - 1 ? (size_t)n : sizeof(line) - len - 2;
 	neutralise(line, len);
 	line[len++] = '\n';
-	/* A full pipe or closed stderr loses the line, never the kernel. */
-	if (write(STDERR_FILENO, line, len) < 0)
-		errno = 0;
+	put(line, len);
 	errno = saved;
 }
