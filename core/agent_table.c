@@ -126,6 +126,11 @@ void agent_table_give_back(struct agent_table *table, struct agent_entry *entry)
 	part->free_last = slot + 1;
 }
 
+uint32_t agent_table_slot(uint32_t id)
+{
+	return id & ((1u << SLOT_BITS) - 1);
+}
+
 bool agent_table_read(struct agent_table *table, uint32_t slot, struct agent_view *ret_view)
 {
 	struct agent_entry *entry = &table->entries[slot];

@@ -50,6 +50,8 @@ struct agent_table *agent_table_free(struct agent_table *table);
 struct agent_entry *agent_table_take(struct agent_table *table, const struct agent_view *view);
 void agent_table_give_back(struct agent_table *table, struct agent_entry *entry);
 
+uint32_t agent_table_slot(uint32_t id);
+
 /* Any thread. False when @slot holds nobody. */
 bool agent_table_read(struct agent_table *table, uint32_t slot, struct agent_view *ret_view);
 uint32_t agent_table_slots(struct agent_table *table); /* no slot from here on was ever used */

@@ -123,11 +123,12 @@ static bool listed(struct kernel *kernel, uint32_t slot, bool all, struct agent_
 	       (all || ret_view->kind == AGENT_SPAWNED);
 }
 
-/* One agent's map is below this many bytes: 9 keys, numbers of 9 bytes at most, no name yet. */
+/* One agent's map: 9 keys, numbers of 9 bytes at most, no name yet. */
 enum {
 	LIST_ITEM_BYTES_MAX = 160,
-	LIST_ITEMS_MAX = FRAME_PAYLOAD_MAX / LIST_ITEM_BYTES_MAX,
 };
+
+_Static_assert(FRAME_LIST_MAX *LIST_ITEM_BYTES_MAX <= FRAME_PAYLOAD_MAX, "a full list fits a frame");
 
 enum wire_error call_list(struct call *call)
 {
@@ -135,17 +136,23 @@ enum wire_error call_list(struct call *call)
 	struct kernel *kernel = shard->kernel;
 	uint32_t slots = agent_table_slots(kernel->agents);
 	bool all = call_bool(call, 0, false);
-	struct agent_view views[64];
+	uint32_t slot = 0;
+	enum {
+		VIEWS = 64,
+	};
+	struct agent_view views[VIEWS];
 	msgpack_packer *pk = conn_begin(call->conn);
 	size_t at = shard->out.len;
 	uint32_t total = 0;
 
+	if (call_has(call, 1))
+		slot = agent_table_slot((uint32_t)call_uint(call, 1, 0)) + 1;
 	/* The count comes first but is known last: an array32 head is packed now and filled in after. */
 	(void)msgpack_pack_str_body(pk, "\xdd\0\0\0\0", 5);
-	for (uint32_t slot = 0; slot < slots && total < LIST_ITEMS_MAX;) {
+	while (slot < slots && total < FRAME_LIST_MAX) {
 		size_t n = 0;
 
-		for (; slot < slots && n < sizeof(views) / sizeof(views[0]); slot++)
+		for (; slot < slots && n < VIEWS; slot++)
 			n += listed(kernel, slot, all, &views[n]);
 		for (size_t i = 0; i < n; i++) {
 			const struct agent_view *view = &views[i];

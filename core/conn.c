@@ -245,11 +245,14 @@ void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct 
 	pack_array(pk, 3);
 	pack_uint(pk, fault->code);
 	pack_text(pk, fault->message);
-	pack_map(pk, (fault->os_error ? 1u : 0u) + (fault->step ? 1u : 0u));
+	pack_map(pk, (fault->os_error ? 1u : 0u) + (fault->step ? 1u : 0u) +
+			     (fault->bytes_written ? 1u : 0u));
 	if (fault->os_error)
 		pack_key_uint(pk, "errno", (uint64_t)fault->os_error);
 	if (fault->step)
 		pack_key_text(pk, "step", fault->step);
+	if (fault->bytes_written)
+		pack_key_uint(pk, "bytes_written", fault->bytes_written);
 	conn_end(conn, op, WIRE_FLAG_REPLY | WIRE_FLAG_ERROR, id);
 }
 
@@ -321,6 +324,7 @@ static int pieces_send(struct conn *conn, bool now)
 	n = loop_send(shard->loop, &conn->source, shard->out.data + first->offset, first->len);
 	if (n != LOOP_LATER)
 		return sent(conn, n);
+	shard->out.handed = true;
 	conn->later_offset = first->offset;
 	conn->later_len = first->len;
 	STAT_ADD(shard->stats.out_bytes, first->len);
@@ -352,14 +356,14 @@ void conn_send(struct conn *conn, bool now)
 		conn->doomed = true;
 }
 
-/* There is room again for what waited for it. */
+/*
+ * There is room again for what waited for it: in the next pass. Not at once, because replies made while
+ * the output is being sent could move the buffer that the loop still sends from.
+ */
 static void resume(struct conn *conn)
 {
-	request_release_held(conn);
-	if (!conn->stalled || !conn_has_room(conn))
-		return;
-	conn->stalled = false;
-	list_append(&conn->shard->carried, &conn->carried);
+	if ((conn->stalled || !list_empty(&conn->held)) && list_empty(&conn->carried))
+		list_append(&conn->shard->carried, &conn->carried);
 }
 
 void conn_flush(struct conn *conn)
@@ -511,6 +515,8 @@ void conn_continue(struct conn *conn)
 {
 	if (finished(conn))
 		return;
+	conn->stalled = false;
+	request_release_held(conn);
 	parse_kept(conn);
 	after_input(conn);
 }

@@ -172,6 +172,7 @@ static void write_piece(struct file_op *op, int fd)
 		if (n < 0) {
 			(void)fault_set_os(&op->fault, errno, "%.100s: %u of %u bytes written",
 					   op->path, op->done, op->length);
+			op->fault.bytes_written = op->done;
 			return;
 		}
 		op->done += (uint32_t)n;

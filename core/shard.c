@@ -39,6 +39,7 @@ static int out_append(void *data, const char *bytes, size_t len)
 {
 	struct out *out = data;
 
+	CHECK(!out->handed);
 	if (out->cap - out->len < len) {
 		size_t cap = out->cap * 2;
 		uint8_t *grown;
@@ -71,6 +72,7 @@ static int out_init(struct out *out)
 
 static void out_reset(struct out *out)
 {
+	out->handed = false;
 	out->len = 0;
 	out->piece_count = 0;
 }

@@ -54,6 +54,7 @@ struct out {
 	size_t former_cap;
 	size_t start; /* of the frame being made */
 	bool failed;  /* no memory while it was made */
+	bool handed;  /* the loop sends from @data: it must not grow before the turn */
 	struct out_piece *pieces;
 	uint32_t piece_count, piece_cap;
 	msgpack_packer packer; /* appends to @data */

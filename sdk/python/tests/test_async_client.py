@@ -7,8 +7,6 @@ import asyncio
 import gc
 import inspect
 import os
-import signal
-import socket
 import time
 import warnings
 
@@ -96,17 +94,16 @@ def test_a_cancelled_task_ends_its_command(kernel, tmp_path):
 
 def test_timeouts_also_while_the_kernel_takes_nothing(kernel):
     async def work(client):
-        os.kill(kernel.process.pid, signal.SIGSTOP)
-        try:
-            calls = [client.noop(b"x" * 1_000_000) for _ in range(4)]
+        client._timeout = 0.3
+        with kernel.frozen():
+            calls = [client.noop(b"x" * 1_000_000) for _ in range(12)]
             failed = await asyncio.gather(*calls, client.noop("y"), return_exceptions=True)
-        finally:
-            os.kill(kernel.process.pid, signal.SIGCONT)
+            assert client._transport._stream.get_write_buffer_size() < 2_000_000
         assert {type(error) for error in failed} == {clove_sdk.TimeoutError}
-        await asyncio.sleep(0.2)
+        client._timeout = 5
         return await client.noop("next")
 
-    assert on(kernel.path, work, timeout=0.3) == "next"
+    assert on(kernel.path, work) == "next"
 
 
 def test_no_kernel(tmp_path):
@@ -158,7 +155,7 @@ def test_a_forked_child_gets_a_connection_of_its_own(kernel):
     assert on(kernel.path, work) == "parent"
 
 
-def test_an_inherited_connection_outlives_event_loops(inherited: socket.socket):  # noqa: F811
+def test_an_inherited_connection_outlives_event_loops(inherited):  # noqa: F811
     async def leave_one_open(client):
         task = asyncio.create_task(client.exec("sleep 0.2; echo late"))
         await asyncio.sleep(0.05)
@@ -171,6 +168,37 @@ def test_an_inherited_connection_outlives_event_loops(inherited: socket.socket):
         assert on(None, lambda client, n=n: client.noop(n)) == n
     with pytest.raises(clove_sdk.ConnectionError, match="one kind of client"):
         CloveClient().connect()
+
+
+def test_clients_share_an_inherited_connection(inherited):  # noqa: F811
+    async def work(one):
+        async with AsyncCloveClient() as two:
+            assert two.agent_id == one.agent_id
+            three = [AsyncCloveClient() for _ in range(3)]
+            await asyncio.gather(*(client.noop("x") for client in three))
+            assert {client.agent_id for client in three} == {one.agent_id}
+            await asyncio.gather(*(client.disconnect() for client in three))
+            slow = asyncio.create_task(one.exec("sleep 0.1; echo one"))
+            assert await two.noop("two") == "two"
+        assert (await slow).stdout == "one\n"
+        waiting = asyncio.create_task(one.exec("sleep 20"))
+        await asyncio.sleep(0.05)
+        await one.disconnect()
+        with pytest.raises(clove_sdk.ConnectionError):
+            await waiting
+        await one.connect()
+        return await one.noop("again")
+
+    # A crowd that opens it at once gets one transport.
+    async def crowd():
+        clients = [AsyncCloveClient() for _ in range(5)]
+        await asyncio.gather(*(client.connect() for client in clients))
+        assert len({id(client._transport) for client in clients}) == 1
+        await asyncio.gather(*(client.disconnect() for client in clients))
+
+    asyncio.run(crowd())
+    assert on(None, work) == "again"
+    os.fstat(inherited.fileno())
 
 
 def test_leaves_nothing_unclosed(kernel):

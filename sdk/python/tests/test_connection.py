@@ -141,31 +141,29 @@ def test_a_kernel_that_stops(own_kernel):
 
 
 def test_a_call_times_out_and_its_late_answer_is_discarded(kernel):
-    client = CloveClient(kernel.path, timeout=0.3)
+    client = CloveClient(kernel.path, timeout=5)
     client.connect()
-    os.kill(kernel.process.pid, signal.SIGSTOP)
-    try:
+    client._timeout = 0.3
+    with kernel.frozen():
         start = time.monotonic()
         with pytest.raises(clove_sdk.TimeoutError) as caught:
             client.noop("late")
         assert 0.25 < time.monotonic() - start < 2
         assert isinstance(caught.value, builtins.TimeoutError)
-    finally:
-        os.kill(kernel.process.pid, signal.SIGCONT)
+    client._timeout = 5
     assert client.noop("next") == "next"
     client.disconnect()
 
 
 def test_a_request_that_the_kernel_does_not_take_in_time(kernel):
-    client = CloveClient(kernel.path, timeout=0.3)
+    client = CloveClient(kernel.path, timeout=5)
     client.connect()
-    os.kill(kernel.process.pid, signal.SIGSTOP)
-    try:
+    client._timeout = 0.3
+    with kernel.frozen():
         for _ in range(3):
             with pytest.raises(clove_sdk.TimeoutError):
                 client.noop(b"x" * 1_000_000)
-    finally:
-        os.kill(kernel.process.pid, signal.SIGCONT)
+    client._timeout = 5
     assert client.noop("next") == "next"
     assert client.noop(b"y" * 1_000_000) == b"y" * 1_000_000
     client.disconnect()
@@ -281,6 +279,28 @@ def test_clients_share_an_inherited_connection(inherited):
     with CloveClient() as three:
         assert three.noop("open all the time") == "open all the time"
     assert stat.S_ISSOCK(os.fstat(inherited.fileno()).st_mode)
+
+
+def test_threads_that_open_an_inherited_connection_at_once_get_one_transport(inherited):
+    clients = [CloveClient() for _ in range(8)]
+    threads = [threading.Thread(target=client.connect) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len({id(client._transport) for client in clients}) == 1
+    assert len({client.agent_id for client in clients}) == 1
+
+
+def test_an_inherited_connection_that_ended(inherited):
+    client = CloveClient()
+    client.connect()
+    inherited.shutdown(socket.SHUT_RDWR)
+    for _ in range(2):
+        with pytest.raises(clove_sdk.ConnectionError):
+            client.noop("x")
+    with pytest.raises(clove_sdk.ConnectionLost):
+        client.connect()
 
 
 def test_an_inherited_connection_is_the_parents_after_a_fork(inherited):

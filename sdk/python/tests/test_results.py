@@ -117,7 +117,7 @@ def test_the_hierarchy():
 
 
 ALL_CALLS = [
-    _calls.hello(), _calls.read_piece("x", 0, 1), _calls.list_agents(False), _calls.stats(),
+    _calls.hello(), _calls.read_piece("x", 0, 1), _calls.list_agents(False, None), _calls.stats(),
     _calls.execute("x", None, 1, None, None, None),
     _calls.write_piece("x", memoryview(b""), "write", 0),
 ]

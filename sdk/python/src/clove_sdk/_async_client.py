@@ -11,7 +11,7 @@ from ._async_base import AsyncBaseClient
 from ._calls import Command, Path
 from ._errors_base import ProtocolError, ValidationError
 from ._wire_errors import Busy
-from ._wire_table import SyscallOp
+from ._wire_table import FRAME_LIST_MAX, SyscallOp
 from .errors import CommandFailed
 from .models import (
     AgentInfo,
@@ -160,7 +160,13 @@ class AsyncCloveClient(AsyncBaseClient):
 
     async def list_agents(self, all: bool = False) -> list[AgentInfo]:
         """The agents that were spawned; with all=True also the connected clients."""
-        return await self._call(_calls.list_agents(all))
+        found: list[AgentInfo] = []
+        while True:
+            last = found[-1].id if found else None
+            page = await self._call(_calls.list_agents(all, last))
+            found += page
+            if len(page) < FRAME_LIST_MAX:
+                return found
 
     async def stats(self) -> KernelStats:
         """Counters of the kernel."""

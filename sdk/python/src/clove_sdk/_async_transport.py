@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Sequence
 from time import monotonic
+from weakref import WeakKeyDictionary
 
 from . import _discovery
 from ._discovery import Endpoint
@@ -24,6 +25,8 @@ Mutex = asyncio.Lock
 Request = Pending[asyncio.Future[None]]
 
 _shared: dict[int, AsyncTransport] = {}
+# Of several tasks only one may get to read an inherited stream.
+_opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 # A copy in a forked child must not be collected: its destructor would work on the parent's event loop.
 _forked: list[AsyncTransport] = []
 
@@ -35,6 +38,7 @@ class AsyncTransport(asyncio.Protocol):
         self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._shared = shared
+        self._users = 0
         self._table: Table[asyncio.Future[None]] = Table()
         self._lost: CloveError | None = None
         self._stream: asyncio.Transport
@@ -46,25 +50,27 @@ class AsyncTransport(asyncio.Protocol):
         """Connects, or joins the process's connection on CLOVE_FD. ConnectionError, TimeoutError."""
         if endpoint.fd is None:
             return await cls(shared=False)._on(await _connect(endpoint, timeout))
-        known = _shared.get(endpoint.fd)
-        if known is None or not known.usable:
-            new = cls(shared=True)
-            sock = _discovery.inherited(endpoint, "async")
-            sock.setblocking(False)
-            _shared[endpoint.fd] = new
-            await (new._continue(known, sock) if known else new._on(sock))
-            return new
-        return known
+        _discovery.claim(endpoint.fd, "async")
+        async with _opening.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            known = _shared.get(endpoint.fd)
+            if known is None or not known.usable:
+                new = cls(shared=True)
+                sock = _discovery.duplicate(endpoint.fd)
+                sock.setblocking(False)
+                await (new._continue(known, sock) if known else new._on(sock))
+                known = _shared[endpoint.fd] = new
+            known._users += 1
+            return known
 
     async def _on(self, sock: socket.socket) -> AsyncTransport:
         await self._loop.create_unix_connection(lambda: self, sock=sock)
         return self
 
     async def _continue(self, before: AsyncTransport, sock: socket.socket) -> None:
-        """Takes the stream up where the event loop before this one, which is closed, left it."""
-        if before._stream.get_write_buffer_size():
+        """Takes the stream up where its clients before, perhaps of another event loop, left it."""
+        if before.connection.broken or before._stream.get_write_buffer_size():
             sock.close()
-            raise ConnectionLost("the event loop before this one ended in the middle of a frame")
+            raise ConnectionLost("the inherited connection was left in the middle of a frame")
         self._table.connection = before.connection
         await self._on(sock)
         for request_id in before._table.waiting:
@@ -128,12 +134,17 @@ class AsyncTransport(asyncio.Protocol):
             self._stream.write(self._table.connection.abandon(pending.id))
 
     async def close(self) -> None:
-        """Ends the connection and every wait on it. A shared connection stays."""
-        if self._shared:
-            return
+        """Ends the connection and every wait on it; a shared one for its last user, and not its stream."""
         if self.forked:
             _forked.append(self)
             return
+        self._users -= 1
+        if self._users > 0:
+            return
+        if self._shared and self.usable:
+            for request_id in list(self._table.waiting):
+                self._stream.write(self.connection.abandon(request_id))
+            self._stream.close()
         self._fail(ConnectionError("disconnected"))
         await asyncio.sleep(0)  # in which the loop closes the socket
 
@@ -176,7 +187,7 @@ class AsyncTransport(asyncio.Protocol):
         for pending in self._table.fail(error):
             _wake(pending)
         self.resume_writing()
-        if not self._loop.is_closed():
+        if not self._loop.is_closed() and not self._stream.is_closing():
             self._stream.abort()
 
 

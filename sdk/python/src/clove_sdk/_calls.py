@@ -196,8 +196,8 @@ def file_data(content: str | bytes | bytearray | memoryview, mode: str) -> memor
     return memoryview(content).cast("B")
 
 
-def list_agents(everybody: bool) -> Call[list[AgentInfo]]:
-    return Call(SyscallOp.LIST, [everybody], _agents)
+def list_agents(everybody: bool, after: int | None) -> Call[list[AgentInfo]]:
+    return Call(SyscallOp.LIST, [everybody, after], _agents)
 
 
 def _agents(value: object) -> list[AgentInfo]:

@@ -47,32 +47,33 @@ def find(argument: str | os.PathLike[str] | None) -> Endpoint:
     return Endpoint(path) if path else Endpoint(DEFAULT_SOCKET, checked=True)
 
 
-def inherited(endpoint: Endpoint, user: str) -> socket.socket:
-    """A socket of one's own on the connection that CLOVE_FD names, for user "sync" or "async".
+def claim(fd: int, user: str) -> None:
+    """Takes an inherited connection for this process's clients of one kind, "sync" or "async".
 
-    One stream cannot be read from two places: ConnectionError for the other kind of client, or
-    after a fork.
+    One stream cannot be read from two places: ConnectionError for the other kind, or after a fork.
     """
-    assert endpoint.fd is not None
-    claimed = _claims.setdefault(endpoint.fd, (os.getpid(), user))
-    if claimed[0] != os.getpid():
+    owner = _claims.setdefault(fd, (os.getpid(), user))
+    if owner[0] != os.getpid():
         raise ConnectionError(
-            f"CLOVE_FD={endpoint.fd} is in use by the process that forked this one;"
+            f"CLOVE_FD={fd} is in use by the process that forked this one;"
             " connect by path (CLOVE_SOCKET) here"
         )
-    if claimed[1] != user:
+    if owner[1] != user:
         raise ConnectionError(
-            f"CLOVE_FD={endpoint.fd} is in use by this process's {claimed[1]} clients;"
+            f"CLOVE_FD={fd} is in use by this process's {owner[1]} clients;"
             " use one kind of client only"
         )
+
+
+def duplicate(fd: int) -> socket.socket:
+    """A socket of one's own on an inherited connection. ConnectionError when fd is none."""
     try:
-        if not stat.S_ISSOCK(os.fstat(endpoint.fd).st_mode):
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
-        return socket.socket(fileno=os.dup(endpoint.fd))
+        return socket.socket(fileno=os.dup(fd))
     except OSError as error:
-        del _claims[endpoint.fd]
         raise ConnectionError(
-            f"CLOVE_FD={endpoint.fd} is no connection to a kernel ({error.strerror});"
+            f"CLOVE_FD={fd} is no connection to a kernel ({error.strerror});"
             " a child of an agent gets one only if it is passed on (pass_fds of subprocess)"
         ) from error
 

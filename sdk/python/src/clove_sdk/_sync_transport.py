@@ -66,11 +66,7 @@ class SyncTransport:
     def open(cls, endpoint: Endpoint, timeout: float | None) -> SyncTransport:
         """Connects, or joins the process's connection on CLOVE_FD. ConnectionError, TimeoutError."""
         if endpoint.fd is not None:
-            known = _shared.get(endpoint.fd)
-            if known is None or not known.usable:
-                known = cls(_discovery.inherited(endpoint, "sync"), shared=True)
-                _shared[endpoint.fd] = known
-            return known
+            return cls._inherited(endpoint.fd)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # A socket in Python's timeout mode would not wait for room in the listener's backlog.
@@ -87,6 +83,20 @@ class SyncTransport:
             sock.close()
             raise _discovery.connect_error(endpoint.path, error) from error
         return cls(sock, shared=False)
+
+    @classmethod
+    def _inherited(cls, fd: int) -> SyncTransport:
+        _discovery.claim(fd, "sync")
+        known = _shared.get(fd)
+        if known is None:
+            sock = _discovery.duplicate(fd)
+            # One step, so that of several threads only one gets to read the stream.
+            known = _shared.setdefault(fd, cls(sock, shared=True))
+            if known._sock is not sock:
+                sock.close()
+        if known._lost:
+            raise copy.copy(known._lost)
+        return known
 
     @property
     def usable(self) -> bool:

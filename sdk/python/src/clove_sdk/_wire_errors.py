@@ -30,7 +30,7 @@ class CallNotImplemented(SyscallError):
 
 
 class ProtocolRejected(SyscallError, ProtocolError):
-    """The framing is broken; the kernel closes the connection after this."""
+    """The framing is broken; whatever the id, the kernel closes the connection after this."""
 
     default_code = ErrorCode.PROTOCOL
     retryable = False
@@ -107,7 +107,7 @@ class IoError(SyscallError):
 
 
 class NoSpace(SyscallError):
-    """The file system or quota is full."""
+    """The file system or quota is full; detail has bytes_written where some were."""
 
     default_code = ErrorCode.NO_SPACE
     retryable = False

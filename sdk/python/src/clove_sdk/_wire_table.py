@@ -10,6 +10,7 @@ FRAME_HEADER_BYTES = 16
 FRAME_PAYLOAD_MAX = 1048576
 FRAME_BODY_MAX = 1114112
 FRAME_DEPTH_MAX = 32
+FRAME_LIST_MAX = 4096
 FRAME_VERSION = 1
 
 
@@ -185,7 +186,7 @@ class ErrorCode(IntEnum):
     UNKNOWN_OP = 2
     #: the call is known but this kernel does not have it yet
     NOT_IMPLEMENTED = 3
-    #: the framing is broken; the kernel closes the connection after this
+    #: the framing is broken; whatever the id, the kernel closes the connection after this
     PROTOCOL = 4
     #: no protocol version is spoken by both sides
     VERSION = 5
@@ -207,7 +208,7 @@ class ErrorCode(IntEnum):
     SHUTTING_DOWN = 13
     #: the operating system reported an error; detail has errno
     IO_ERROR = 14
-    #: the file system or quota is full
+    #: the file system or quota is full; detail has bytes_written where some were
     NO_SPACE = 15
     #: the path names a directory, device, socket or pipe
     NOT_A_FILE = 16
