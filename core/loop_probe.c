@@ -43,8 +43,11 @@ static void on_ended(struct loop_source *source, int error)
 
 static const struct loop_handler reader_handler = {.received = on_received, .ended = on_ended};
 
-/* Sends five bytes and closes, both before the loop looks. 0, -EIO when bytes or end got lost, or -errno. */
-static int read_to_end(const struct loop_features *features)
+/*
+ * Sends five bytes and closes, both before the loop looks: after the recv was armed, or @early before that.
+ * 0, -EIO when bytes or end got lost, or -errno.
+ */
+static int read_to_end(const struct loop_features *features, bool early)
 {
 	CLEANUP(loop_freep) struct loop *loop = NULL;
 	CLEANUP(fd_closep) int near = -1, far = -1;
@@ -62,13 +65,16 @@ static int read_to_end(const struct loop_features *features)
 	r = loop_add(loop, &reader.source, near, &reader_handler);
 	if (r)
 		return err_trace(r);
-	loop_read(loop, &reader.source, true);
-	r = loop_wait(loop, 0); /* submits the recv */
-	if (r)
-		return err_trace(r);
+	if (!early) {
+		loop_read(loop, &reader.source, true);
+		r = loop_wait(loop, 0); /* submits the recv */
+		if (r)
+			return err_trace(r);
+	}
 	if (send(far, "hello", 5, MSG_NOSIGNAL) != 5)
 		return err_raise(-EIO);
 	far = fd_close(far);
+	loop_read(loop, &reader.source, true);
 	for (int i = 0; i < 5 && !reader.ended; i++) {
 		r = loop_wait(loop, CLOCK_NS_PER_MS);
 		if (r)
@@ -78,6 +84,13 @@ static int read_to_end(const struct loop_features *features)
 	if (r)
 		return err_trace(r);
 	return reader.ended && reader.bytes == 5 ? 0 : -EIO;
+}
+
+static int read_both_ways(const struct loop_features *features)
+{
+	int r = read_to_end(features, false);
+
+	return r ? r : read_to_end(features, true);
 }
 
 static bool switched_off(const char *feature)
@@ -94,11 +107,11 @@ int loop_uring_probe(struct loop_features *ret)
 		.multishot_recv = !switched_off("-multishot"),
 		.msg_ring = !switched_off("-msgring"),
 	};
-	int r = read_to_end(&features);
+	int r = read_both_ways(&features);
 
 	if (r == -EIO && features.multishot_recv) {
 		features.multishot_recv = false;
-		r = read_to_end(&features);
+		r = read_both_ways(&features);
 	}
 	if (r)
 		(void)snprintf(features.reason, sizeof(features.reason), "io_uring: %s%s",

@@ -152,8 +152,12 @@ static void arm_recv(struct loop *loop, struct loop_source *source)
 	sqe->fd = source->fd;
 	sqe->flags = URING_SQE_BUFFER_SELECT;
 	sqe->buf_group = BUFFER_GROUP;
-	/* A recv that is only armed now seldom finds bytes: poll first saves the failing try. */
-	sqe->ioprio = URING_RECV_POLL_FIRST | (u->multishot ? URING_RECV_MULTISHOT : 0);
+	/*
+	 * Never POLL_FIRST: a peer that sent and closed before this would give one readiness for both, and
+	 * the multishot takes the bytes and waits for another (seen on Linux 6.18). The try made at once
+	 * instead takes the bytes and then polls anew, which finds the end.
+	 */
+	sqe->ioprio = u->multishot ? URING_RECV_MULTISHOT : 0;
 	sqe->user_data = token(loop, source, KIND_RECV);
 }
 

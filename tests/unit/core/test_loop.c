@@ -144,20 +144,35 @@ static void end_free(struct loop *loop, struct end *end)
 		assert_true(cond);                                        \
 	} while (0)
 
-static void bytes_and_the_end_arrive_also_back_to_back(void **state)
+/* @armed: how far the recv was when the peer sent and closed: not asked for, asked for, in the kernel. */
+static void expect_bytes_and_end(struct loop *loop, int armed)
 {
-	for (int round = 0; round < 200; round++) {
-		struct end *end = end_new(*state);
+	for (int round = 0; round < 100; round++) {
+		struct end *end = end_new(loop);
 
-		loop_read(*state, &end->source, true);
-		assert_int_equal(loop_wait(*state, 0), 0);
+		if (armed > 0)
+			loop_read(loop, &end->source, true);
+		if (armed > 1)
+			assert_int_equal(loop_wait(loop, 0), 0);
 		assert_int_equal(send(end->peer, "hello", 5, 0), 5);
 		end->peer = (close(end->peer), -1);
-		WAIT_UNTIL(*state, end->ended);
+		loop_read(loop, &end->source, true);
+		WAIT_UNTIL(loop, end->ended);
 		assert_int_equal(end->len, 5);
 		assert_int_equal(end->error, 0);
-		end_free(*state, end);
+		end_free(loop, end);
 	}
+}
+
+static void bytes_and_the_end_arrive_also_back_to_back(void **state)
+{
+	expect_bytes_and_end(*state, 2);
+}
+
+static void bytes_and_the_end_arrive_also_from_before_the_recv(void **state)
+{
+	expect_bytes_and_end(*state, 0);
+	expect_bytes_and_end(*state, 1);
 }
 
 static void large_stream_arrives_whole_and_in_order(void **state)
@@ -447,6 +462,7 @@ static int run(const char *name)
 {
 	const struct CMUnitTest tests[] = {
 		LOOP_TEST(bytes_and_the_end_arrive_also_back_to_back),
+		LOOP_TEST(bytes_and_the_end_arrive_also_from_before_the_recv),
 		LOOP_TEST(large_stream_arrives_whole_and_in_order),
 		LOOP_TEST(more_readers_than_buffers_all_get_their_bytes),
 		LOOP_TEST(paused_source_keeps_its_bytes_and_resumes),

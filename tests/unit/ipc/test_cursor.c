@@ -197,6 +197,12 @@ static void extensions_are_skipped_whole(void **state)
 	assert_ptr_equal(c.pos, c.end);
 }
 
+/* Whether a 32-bit count of an array or map could be in there. */
+static bool announces_much(const uint8_t *bytes, size_t len)
+{
+	return memchr(bytes, 0xdd, len) || memchr(bytes, 0xdf, len);
+}
+
 /* Random bytes: where msgpack-c finds a whole value, skipping agrees on its length, and the other way. */
 static void skip_agrees_with_msgpack_c_on_random_bytes(void **state)
 {
@@ -217,12 +223,13 @@ static void skip_agrees_with_msgpack_c_on_random_bytes(void **state)
 			bytes[i] = (uint8_t)(rand_r(&seed) % 3 ? rand_r(&seed) : 0x80 + rand_r(&seed) % 96);
 		c = cursor_make(bytes, len);
 		r = cursor_skip(&c);
+		/* msgpack-c allocates what a count announces before it looks for the bytes. */
+		if (r == CURSOR_E_DEPTH || (r == CURSOR_E_END && announces_much(bytes, len)))
+			continue;
 		msgpack_unpacked_init(&unpacked);
 		theirs = msgpack_unpack_next(&unpacked, (const char *)bytes, len, &offset) ==
 			 MSGPACK_UNPACK_SUCCESS;
 		msgpack_unpacked_destroy(&unpacked);
-		if (r == CURSOR_E_DEPTH)
-			continue;
 		assert_int_equal(r == 0, theirs);
 		if (theirs)
 			assert_int_equal((size_t)(c.pos - bytes), offset);

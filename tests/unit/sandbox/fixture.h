@@ -188,6 +188,7 @@ static inline struct result run(struct fixture *f, const struct launch_spec *spe
 	read_all(out[0], result.out, sizeof(result.out));
 	read_all(err[0], result.err, sizeof(result.err));
 	if (result.reply.pidfd >= 0) {
+		assert_int_equal(fcntl(result.reply.pidfd, F_GETFD), FD_CLOEXEC);
 		info = reap(result.reply.pidfd);
 		assert_int_equal(info.si_pid, result.reply.pid);
 		result.code = info.si_code;

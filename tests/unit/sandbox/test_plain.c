@@ -121,6 +121,12 @@ static void soft_limits_are_those_the_launcher_was_started_with(void **state)
 	r = run_shell(&f, "ulimit -S -n; ulimit -S -c"); /* which counts in blocks of 512 */
 	(void)snprintf(expected, sizeof(expected), "300\n%u\n", (unsigned)low.rlim_cur / 512);
 	assert_string_equal(r.out, expected);
+
+	/* For itself it wants no core file, and all the descriptors it can have. */
+	assert_int_equal(prlimit(f.launcher.pid, RLIMIT_CORE, NULL, &low), 0);
+	assert_int_equal(low.rlim_cur, 0);
+	assert_int_equal(prlimit(f.launcher.pid, RLIMIT_NOFILE, NULL, &low), 0);
+	assert_int_equal(low.rlim_cur, nofile.rlim_max);
 	close(f.channel);
 	launcher_stop(&f.launcher);
 }

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Tests of sandbox/launcher.c: who dies takes along what it started, and nothing else.
+ * Tests of sandbox/launcher.c: its limits, and that who dies takes along
+ * what it started, and nothing else.
  */
 
 #include "tests/unit/sandbox/fixture.h"
 
-#include <sys/prctl.h>
 #include <sys/resource.h>
+
+#include "sandbox/opener.h"
 
 /* A shell with a background child, both holding @out; answers "up" when they run. */
 static struct launch_reply start_sleepers(int channel, uint64_t id, int out[2])
@@ -57,14 +59,18 @@ static void closing_the_control_socket_ends_everything(void **state)
 {
 	struct fixture f;
 	struct launch_reply reply;
-	int out[2];
+	int out[2], opener;
 
 	(void)state;
 	assert_int_equal(launcher_start(&f.launcher), 0);
 	assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
+	assert_int_equal(opener_start(&f.launcher, getuid(), getgid(), NULL, 0, &opener), 0);
 	reply = start_sleepers(f.channel, 1, out);
 	launcher_stop(&f.launcher);
 	expect_end(out[0]);
+	await(opener, POLLIN);
+	assert_int_equal(read(opener, out, sizeof(out)), 0);
+	close(opener);
 	assert_int_equal(reap(reply.pidfd).si_status, SIGKILL);
 
 	struct launch_reply none;
@@ -112,17 +118,34 @@ static void dead_launcher_is_noticed(void **state)
 	struct launch_spec spec = make_spec(FIXTURE_SHELL("true"));
 	struct fixture f;
 	struct launch_reply reply;
-	int channel = -1;
+	int channel = -1, opener;
 
 	(void)state;
 	assert_int_equal(launcher_start(&f.launcher), 0);
 	assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
+	/* An opener lives on, but holds no copy of the launcher's end of the channel. */
+	assert_int_equal(opener_start(&f.launcher, getuid(), getgid(), NULL, 0, &opener), 0);
 	assert_int_equal(kill(f.launcher.pid, SIGKILL), 0);
 	await(f.launcher.pidfd, POLLIN);
 	assert_int_equal(launch_send(f.channel, 1, &spec, (int[]){0, 1, 2}), LAUNCH_E_GONE);
 	assert_int_equal(launch_recv(f.channel, &reply), LAUNCH_E_GONE);
 	assert_int_equal(launcher_channel(&f.launcher, &channel), LAUNCH_E_GONE);
+	close(opener);
 	close(f.channel);
+	launcher_stop(&f.launcher);
+}
+
+/* A descriptor that the kernel, or a library in it, opened without O_CLOEXEC. */
+static void launcher_keeps_no_descriptor_of_the_kernel(void **state)
+{
+	struct fixture f;
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(launcher_start(&f.launcher), 0);
+	close(ends[1]);
+	expect_end(ends[0]);
 	launcher_stop(&f.launcher);
 }
 
@@ -165,6 +188,61 @@ static void inherited_ignored_sigchld_does_not_lose_exit_codes(void **state)
 	assert_int_equal(run_shell(&f, "exit 5").status, 5);
 	close(f.channel);
 	launcher_stop(&f.launcher);
+}
+
+static void channels_are_bounded(void **state)
+{
+	struct fixture *f = *state;
+	int channels[63], extra = -1;
+
+	for (unsigned i = 0; i < 63; i++) {
+		assert_int_equal(launcher_channel(&f->launcher, &channels[i]), 0);
+		assert_true(fcntl(channels[i], F_GETFL) & O_NONBLOCK);
+	}
+	assert_int_equal(launcher_channel(&f->launcher, &extra), -EAGAIN);
+	assert_int_equal(extra, -1);
+	for (unsigned i = 0; i < 63; i++)
+		close(channels[i]);
+	while (launcher_channel(&f->launcher, &extra))
+		usleep(10000);
+	close(extra);
+}
+
+static void launcher_out_of_descriptors_tells_the_caller(void **state)
+{
+	struct fixture *f = *state;
+	struct launch_spec spec = make_spec(FIXTURE_SHELL("true"));
+	struct rlimit before;
+
+	assert_int_equal(prlimit(f->launcher.pid, RLIMIT_NOFILE, NULL, &before), 0);
+	/* It has 0 to 5: nothing fits, then not all three, then they fit but no status pipe. */
+	for (rlim_t fds = 6; fds <= 10; fds++) {
+		struct rlimit low = {fds, before.rlim_max};
+		struct result r;
+
+		assert_int_equal(prlimit(f->launcher.pid, RLIMIT_NOFILE, &low, NULL), 0);
+		r = run(f, &spec);
+		assert_int_equal(r.reply.type, LAUNCH_FAILED);
+		assert_int_equal(r.reply.error, EMFILE);
+		assert_int_equal(r.reply.step,
+				 fds < 9 ? LAUNCH_STEP_DESCRIPTORS : LAUNCH_STEP_PREPARE);
+	}
+	assert_int_equal(prlimit(f->launcher.pid, RLIMIT_NOFILE, &before, NULL), 0);
+	assert_int_equal(run(f, &spec).reply.type, LAUNCH_LAUNCHED);
+}
+
+static void opener_nobody_may_have_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	const gid_t nobody = (gid_t)-1;
+	int opener = -1;
+
+	assert_int_equal(opener_start(&f->launcher, (uid_t)-1, 0, NULL, 0, &opener), -EINVAL);
+	assert_int_equal(opener_start(&f->launcher, 0, (gid_t)-1, NULL, 0, &opener), -EINVAL);
+	assert_int_equal(opener_start(&f->launcher, 0, 0, &nobody, 1, &opener), -EINVAL);
+	if (geteuid() != 0)
+		assert_int_equal(opener_start(&f->launcher, 0, getgid(), NULL, 0, &opener), -EPERM);
+	assert_int_equal(opener, -1);
 }
 
 /* In a process of its own, because a lowered hard limit stays. The exit status is the line that failed. */
@@ -219,22 +297,26 @@ static void live_children_are_bounded(void **state)
 	assert_int_equal(status, 0);
 }
 
-#define DEATH_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+#define LAUNCHER_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		DEATH_TEST(closing_a_channel_ends_its_children_only),
+		LAUNCHER_TEST(closing_a_channel_ends_its_children_only),
 		cmocka_unit_test(closing_the_control_socket_ends_everything),
 		cmocka_unit_test(killed_kernel_takes_everything_along),
 		cmocka_unit_test(dead_launcher_is_noticed),
-		DEATH_TEST(launcher_outlives_signals_meant_for_the_kernel),
-		DEATH_TEST(launcher_has_no_environment_and_cannot_be_looked_into),
+		cmocka_unit_test(launcher_keeps_no_descriptor_of_the_kernel),
+		LAUNCHER_TEST(launcher_outlives_signals_meant_for_the_kernel),
+		LAUNCHER_TEST(launcher_has_no_environment_and_cannot_be_looked_into),
 		cmocka_unit_test(inherited_ignored_sigchld_does_not_lose_exit_codes),
+		LAUNCHER_TEST(channels_are_bounded),
+		LAUNCHER_TEST(launcher_out_of_descriptors_tells_the_caller),
+		LAUNCHER_TEST(opener_nobody_may_have_is_refused),
 		cmocka_unit_test(live_children_are_bounded),
 	};
 
 	(void)argc;
 	fixture_launcher_main(argv);
-	return cmocka_run_group_tests_name("launcher_death", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("launcher_limits", tests, NULL, NULL);
 }
