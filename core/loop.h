@@ -46,6 +46,7 @@ struct loop_source {
 	uint8_t reading;  /* the owner wants received() */
 	uint8_t armed;    /* back end: what the operating system has been asked for */
 	uint8_t read_seq; /* io_uring: number of the latest recv, to tell a late end from a current one */
+	uint8_t hung_up;  /* io_uring: the peer sends no more; what it sent may still be unread */
 };
 
 enum loop_backend {
@@ -57,7 +58,7 @@ enum loop_backend {
 /* What the probes found; see loop_probe(). */
 struct loop_features {
 	enum loop_backend backend; /* LOOP_URING or LOOP_EPOLL */
-	bool multishot_recv;       /* io_uring: recv stays armed, and its end is reliable on AF_UNIX */
+	bool multishot_recv;       /* io_uring: recv stays armed */
 	bool msg_ring;             /* io_uring: a ring can wake another */
 	char reason[160];          /* why this back end, for the log */
 };

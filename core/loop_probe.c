@@ -5,9 +5,9 @@
  *
  * Probed, not read off a version: containers filter the calls, an administrator can switch them off
  * (sysctl kernel.io_uring_disabled), and distributions backport. One real loop is opened and made to
- * read. On AF_UNIX, kernels from 6.0 until a fix of spring 2026 can lose the end of a stream under
- * a multishot recv when the peer sends and closes back to back (axboe/liburing issue 1549), which is what
- * every client that says goodbye does; where the probe loses it, recv is armed once per read.
+ * read to the end from a peer that sends and closes back to back, which is what every client that says goodbye does
+ * and where multishot recv has had faults (axboe/liburing issue 1549; loop_uring.c). Where the
+ * probe loses bytes or the end, recv is armed once per read.
  */
 
 #include <errno.h>

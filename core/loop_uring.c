@@ -17,6 +17,12 @@
  * descriptor, because an entry still in the submission queue names the descriptor by number, and the
  * number may be another file's by the time the kernel reads it.
  *
+ * The end of a stream: a multishot recv waits for readiness to change, and bytes and end that are there
+ * together are one change: it takes the bytes and never sees the end (Linux 6.18; a fix of 2026 covers
+ * only an end that comes while the bytes are being taken). So every reader also has a poll for the
+ * hang-up, which is found whenever it happened; from then on recv is armed once per read, and that
+ * tries before it waits.
+ *
  * Traps met: submit alone does not run deferred work, only GETEVENTS does; ENOBUFS ends a multishot
  * recv and it is armed again once buffers are back; close() does not end a multishot.
  */
@@ -47,6 +53,7 @@ enum {
 	ARMED_ACCEPT = 2,
 	ARMED_WRITE = 4,
 	ARMED_READY = 8,
+	ARMED_HANGUP = 16,
 };
 
 enum kind {
@@ -56,6 +63,7 @@ enum kind {
 	KIND_SEND,
 	KIND_WRITE,
 	KIND_READY,
+	KIND_HANGUP,
 	KIND_MSG, /* our MSG_RING failed; the slot is the target's eventfd */
 };
 
@@ -141,26 +149,6 @@ static void cancel(struct loop *loop, struct loop_source *source, enum kind kind
 	sqe->user_data = (uint64_t)KIND_NONE << 48;
 }
 
-static void arm_recv(struct loop *loop, struct loop_source *source)
-{
-	struct loop_uring *u = uring_of(loop);
-	struct io_uring_sqe *sqe = sqe_get(u);
-
-	source->read_seq++;
-	source->armed |= ARMED_RECV;
-	sqe->opcode = URING_OP_RECV;
-	sqe->fd = source->fd;
-	sqe->flags = URING_SQE_BUFFER_SELECT;
-	sqe->buf_group = BUFFER_GROUP;
-	/*
-	 * Never POLL_FIRST: a peer that sent and closed before this would give one readiness for both, and
-	 * the multishot takes the bytes and waits for another (seen on Linux 6.18). The try made at once
-	 * instead takes the bytes and then polls anew, which finds the end.
-	 */
-	sqe->ioprio = u->multishot ? URING_RECV_MULTISHOT : 0;
-	sqe->user_data = token(loop, source, KIND_RECV);
-}
-
 static void arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit, enum kind kind,
 		     uint32_t events)
 {
@@ -176,14 +164,45 @@ static void arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit,
 	sqe->user_data = token(loop, source, kind);
 }
 
+static void arm_recv(struct loop *loop, struct loop_source *source)
+{
+	struct loop_uring *u = uring_of(loop);
+	bool multishot = u->multishot && !source->hung_up;
+	struct io_uring_sqe *sqe = sqe_get(u);
+
+	source->read_seq++;
+	source->armed |= ARMED_RECV;
+	sqe->opcode = URING_OP_RECV;
+	sqe->fd = source->fd;
+	sqe->flags = URING_SQE_BUFFER_SELECT;
+	sqe->buf_group = BUFFER_GROUP;
+	sqe->ioprio = multishot ? URING_RECV_MULTISHOT : 0;
+	sqe->user_data = token(loop, source, KIND_RECV);
+	if (multishot)
+		arm_poll(loop, source, ARMED_HANGUP, KIND_HANGUP, POLLRDHUP);
+}
+
+static void disarm_recv(struct loop *loop, struct loop_source *source)
+{
+	cancel(loop, source, KIND_RECV);
+	source->armed &= (uint8_t)~ARMED_RECV;
+}
+
 static void uring_read(struct loop *loop, struct loop_source *source)
 {
-	if (source->reading && !(source->armed & ARMED_RECV)) {
+	if (source->reading && !(source->armed & ARMED_RECV))
 		arm_recv(loop, source);
-	} else if (!source->reading && source->armed & ARMED_RECV) {
-		cancel(loop, source, KIND_RECV);
-		source->armed &= (uint8_t)~ARMED_RECV;
-	}
+	else if (!source->reading && source->armed & ARMED_RECV)
+		disarm_recv(loop, source);
+}
+
+static void on_hangup(struct loop *loop, struct loop_source *source)
+{
+	source->hung_up = true;
+	if (!(source->armed & ARMED_RECV))
+		return;
+	disarm_recv(loop, source);
+	arm_recv(loop, source);
 }
 
 static void uring_listen(struct loop *loop, struct loop_source *source, bool on)
@@ -245,6 +264,7 @@ static void uring_forget(struct loop *loop, struct loop_source *source)
 		{ARMED_ACCEPT, KIND_ACCEPT},
 		{ARMED_WRITE, KIND_WRITE},
 		{ARMED_READY, KIND_READY},
+		{ARMED_HANGUP, KIND_HANGUP},
 	};
 
 	for (unsigned i = 0; i < sizeof(arms) / sizeof(arms[0]); i++)
@@ -355,6 +375,10 @@ static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 	case KIND_WRITE:
 		source->armed &= (uint8_t)~ARMED_WRITE;
 		source->handler->writable(source);
+		break;
+	case KIND_HANGUP:
+		source->armed &= (uint8_t)~ARMED_HANGUP;
+		on_hangup(loop, source);
 		break;
 	case KIND_READY:
 		source->armed &= (uint8_t)~ARMED_READY;

@@ -5,7 +5,8 @@
  * Becoming another user, in this order: groups, gid, uid
  *
  * Each is a no-op when it is so already, which is all that a process without root can have, except
- * that such a process keeps its own supplementary groups. For single-threaded processes. 0 or -errno.
+ * that such a process keeps its own supplementary groups. For single-threaded processes. 0 or
+ * -errno.
  */
 
 #include <stddef.h>

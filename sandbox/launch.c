@@ -24,10 +24,6 @@
 #include "sandbox/launcher.h"
 #include "sandbox/packet.h"
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-
 enum {
 	CONTROL_FD = 3, /* where launcher_main() looks for it */
 };

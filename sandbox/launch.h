@@ -6,13 +6,13 @@
  *
  * launcher_start() runs before the kernel has threads, keys or a raised RLIMIT_NOFILE: commands get
  * the soft limits of that moment. Then every core takes a channel of its own; requests go out and
- * replies come in on it without blocking, and it can be polled like any socket. A channel belongs to
- * one thread. Closing it ends the commands launched on it; the end of the kernel ends them all.
+ * replies come in on it without blocking, and it can be polled like any socket. A channel belongs
+ * to one thread. Closing it ends the commands launched on it; the end of the kernel ends them all.
  *
  * A launched process is a child of the kernel, which alone reaps it:
  * waitid(P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL) after the pidfd has polled readable.
- * The kernel never waits for "any child", never ignores SIGCHLD, and does not reap a process between
- * launch_kill() and its KILLED reply: until then the process id must not get a new meaning.
+ * The kernel never waits for "any child", never ignores SIGCHLD, and does not reap a process
+ * between launch_kill() and its KILLED reply: until then the process id must not get a new meaning.
  */
 
 #include <stdint.h>
@@ -79,8 +79,8 @@ struct launcher {
 };
 
 /*
- * Starts /proc/self/exe as "clove-launcher", whose main() must call launcher_main(), and waits until
- * it is ready. Makes SIGCHLD default. 0 or -errno.
+ * Starts /proc/self/exe as "clove-launcher", whose main() must call launcher_main(), and waits
+ * until it is ready. Makes SIGCHLD default. 0 or -errno.
  */
 int launcher_start(struct launcher *ret_launcher);
 
@@ -91,15 +91,16 @@ void launcher_stop(struct launcher *launcher);
 int launcher_channel(const struct launcher *launcher, int *ret_channel);
 
 /*
- * Asks for a process; @id names it on this channel until it is reaped. The @fds become 0, 1 and 2 of
- * the process and stay the caller's, who may close them on return. Exactly one reply LAUNCHED or
+ * Asks for a process; @id names it on this channel until it is reaped. The @fds become 0, 1 and 2
+ * of the process and stay the caller's, who may close them on return. Exactly one reply LAUNCHED or
  * FAILED follows a 0. Otherwise LAUNCH_E_BUSY, LAUNCH_E_TOO_BIG, LAUNCH_E_GONE or -errno.
  */
 int launch_send(int channel, uint64_t id, const struct launch_spec *spec, const int fds[3]);
 
 /*
  * Signals the process group of @id, until the process is reaped: its background children too, also
- * after it has exited. One reply KILLED follows a 0. Otherwise LAUNCH_E_BUSY, LAUNCH_E_GONE, -errno.
+ * after it has exited. One reply KILLED follows a 0. Otherwise LAUNCH_E_BUSY, LAUNCH_E_GONE,
+ * -errno.
  */
 int launch_kill(int channel, uint64_t id, int signo);
 

@@ -8,16 +8,17 @@
  *                       launcher --clone(CLONE_PARENT)--> commands, children of the kernel
  *                       launcher --clone--> openers, children of the launcher
  *
- * It is exec'd before the kernel holds keys, with an empty environment, and stays small: a fork of the
- * kernel would copy page tables for milliseconds and hand every secret to the copy. It never blocks:
- * children report on pipes, replies that do not fit wait, and one slow command delays no other.
+ * It is exec'd before the kernel holds keys, with an empty environment, and stays small: a fork of
+ * the kernel would copy page tables for milliseconds and hand every secret to the copy. It never
+ * blocks: children report on pipes, replies that do not fit wait, and one slow command delays no
+ * other.
  *
- * All signals are blocked, for good. A Ctrl-C or a service manager's SIGTERM is for the kernel to act
- * on; the launcher's end is the end of the control socket, however the kernel came to its own. Then
- * it kills every process group it started and exits.
+ * All signals are blocked, for good. A Ctrl-C or a service manager's SIGTERM is for the kernel to
+ * act on; the launcher's end is the end of the control socket, however the kernel came to its own.
+ * Then it kills every process group it started and exits.
  *
- * Events are taken one at a time. Their handlers free objects, and a batch could still hold an event
- * of one that is gone.
+ * Events are taken one at a time. Their handlers free objects, and a batch could still hold an
+ * event of one that is gone.
  */
 
 #include "sandbox/launcher.h"
@@ -30,6 +31,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,6 +56,7 @@ struct opener {
 	struct list in_server;
 	struct watch exit_watch;
 	int pidfd;
+	uid_t uid;
 };
 
 int launcher_watch(struct server *server, int fd, uint32_t events, struct watch *watch)
@@ -87,6 +90,15 @@ static void opener_on_exit(struct server *server, struct watch *watch, uint32_t 
 	opener_free(server, opener);
 }
 
+static bool opener_fits(const struct server *server, uid_t uid)
+{
+	unsigned n_of_uid = 0;
+
+	list_for_each (it, &server->openers)
+		n_of_uid += container_of(it, struct opener, in_server)->uid == uid;
+	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < LAUNCHER_OPENERS_MAX;
+}
+
 /* 0 or -errno. @ids are uid, gid, groups. */
 static int opener_add(struct server *server, int sock, const uint32_t *ids, size_t n_ids)
 {
@@ -99,7 +111,7 @@ static int opener_add(struct server *server, int sock, const uint32_t *ids, size
 	for (size_t i = 0; i < n_ids; i++)
 		if (ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
 			return -EINVAL;
-	if (server->n_openers >= LAUNCHER_OPENERS_MAX)
+	if (!opener_fits(server, ids[0]))
 		return -EAGAIN;
 	opener = calloc(1, sizeof(*opener));
 	if (!opener)
@@ -112,6 +124,7 @@ static int opener_add(struct server *server, int sock, const uint32_t *ids, size
 		free(opener);
 		return pid;
 	}
+	opener->uid = ids[0];
 	opener->exit_watch.fn = opener_on_exit;
 	list_append(&server->openers, &opener->in_server);
 	server->n_openers++;
@@ -251,8 +264,13 @@ static void server_deinit(struct server *server)
 {
 	list_for_each_safe (it, &server->peers)
 		launcher_peer_free(server, container_of(it, struct peer, in_server));
-	list_for_each_safe (it, &server->openers)
-		opener_free(server, container_of(it, struct opener, in_server));
+	list_for_each_safe (it, &server->openers) {
+		struct opener *opener = container_of(it, struct opener, in_server);
+
+		/* One that hangs in a file system would not notice that its socket ended. */
+		(void)syscall(SYS_pidfd_send_signal, opener->pidfd, SIGKILL, NULL, 0);
+		opener_free(server, opener);
+	}
 	CHECK(server->n_children == 0);
 	server->epoll = fd_close(server->epoll);
 	server->control = fd_close(server->control);

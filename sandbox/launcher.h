@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The launcher process: main() of a program that was started as LAUNCHER_NAME is this and no more. */
+/*
+ * The launcher process: main() of a program that was started as LAUNCHER_NAME is this and no
+ * more.
+ */
 
 #define LAUNCHER_NAME "clove-launcher"
 

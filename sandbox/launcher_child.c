@@ -5,15 +5,17 @@
  *
  *   STARTING --status pipe ends--> ANSWERED --pidfd readable--> EXITED --kernel reaps--> forgotten
  *
- * A child is cloned with CLONE_PARENT: the kernel is its parent and reaps it, the launcher only holds
- * a pidfd. It says on its status pipe how it fared: EOF at a successful execve(), a step and an errno
- * otherwise. Either becomes the one reply of the launch, which carries the pidfd, because also a
- * failed child must be reaped. It may exit before it is answered; the two do not wait for each other.
+ * A child is cloned with CLONE_PARENT: the kernel is its parent and reaps it, the launcher only
+ * holds a pidfd. It says on its status pipe how it fared: EOF at a successful execve(), a step and
+ * an errno otherwise. Either becomes the one reply of the launch, which carries the pidfd, because
+ * also a failed child must be reaped. It may exit before it is answered; the two do not wait for
+ * each other.
  *
- * The entry outlives the exit, since the process group may: a shell ends and its background jobs run
- * on. As long as the kernel has not reaped the leader, its process id, hence the group's, cannot mean
- * something else, and the group can be signalled. There is no event for "reaped" (not before Linux
- * 6.9), so exited children are asked now and then: pidfd_send_signal(0) says ESRCH.
+ * The entry outlives the exit, since the process group may: a shell ends and its background jobs
+ * run on. As long as the kernel has not reaped the leader, its process id, hence the group's,
+ * cannot mean something else, and the group can be signalled. Older systems
+ * have no event for "reaped", so exited children are asked now and then: pidfd_send_signal(0) says
+ * ESRCH.
  */
 
 #include <errno.h>

@@ -6,9 +6,9 @@
  * Every request is answered, also one that makes no sense: a kernel that waits for a reply which
  * never comes would be the harder bug. What arrived with a refused request is closed.
  *
- * When the channel is full, replies wait in the outbox and no further request is read. So the outbox
- * needs no memory of its own and cannot grow without bound: each child has a slot for its one reply,
- * and the one request that found the channel full has the peer's.
+ * When the channel is full, replies wait in the outbox and no further request is read. So the
+ * outbox needs no memory of its own and cannot grow without bound: each child has a slot for its
+ * one reply, and the one request that found the channel full has the peer's.
  *
  * A peer that closes its end is gone with everything it launched.
  */

@@ -23,6 +23,7 @@
 enum {
 	LAUNCHER_PEERS_MAX = 64,
 	LAUNCHER_OPENERS_MAX = 256,
+	LAUNCHER_OPENERS_PER_UID = 8, /* or a user whose file systems hang would take them all */
 	LAUNCHER_CHILDREN_MAX = 4096, /* fewer under a low RLIMIT_NOFILE */
 };
 

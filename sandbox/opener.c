@@ -6,12 +6,12 @@
  *   file thread --PACKET_OPEN: flags, mode, resolve, base, path--> opener
  *   file thread <--PACKET_OPENED: 0 and the file, OPEN_E_NOT_REGULAR, or -errno-- opener
  *
- * The opener is single-threaded, has its socket and nothing else open, and takes from a request what
- * open() would take from its user, less what could do harm here: a FIFO or a device could block or act
- * when opened, so all is opened non-blocking and only a regular file is passed on; O_TRUNC waits
- * until it is known to be one; a path never goes through a magic link of /proc, behind which are the
- * opener's own root and descriptors. There is no way around openat2(): where it is refused, every
- * request is answered with its errno.
+ * The opener is single-threaded, has its socket and nothing else open, and takes from a request
+ * what open() would take from its user, less what could do harm here: a FIFO or a device could
+ * block or act when opened, so all is opened non-blocking and only a regular file is passed on;
+ * O_TRUNC waits until it is known to be one; a path never goes through a magic link of /proc,
+ * behind which are the opener's own root and descriptors. There is no way around openat2(): where
+ * it is refused, every request is answered with its errno.
  *
  * A file system of the user (FUSE) can hold an open() for ever. Then the caller's wait ends after
  * OPENER_TIMEOUT_S, it closes its end, and the opener ends when the file system lets go.
@@ -83,14 +83,16 @@ static int admit(int fd, bool truncate)
 	return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-/* True if the message is what its lengths say: two strings with a NUL after each, and none inside. */
+/*
+ * True if the message is what its lengths say: two strings with a NUL after each, and none
+ * inside.
+ */
 static bool is_request(const struct packet *packet, const struct request_body *body)
 {
 	size_t base_len = body->open.base_len, path_len = body->open.path_len;
 
 	return packet->head.op == PACKET_OPEN && !packet->n_fds &&
-	       packet->body_len >= sizeof(body->open) && base_len <= SPEC_PATH_MAX &&
-	       path_len <= SPEC_PATH_MAX &&
+	       packet->body_len >= sizeof(body->open) &&
 	       packet->body_len == sizeof(body->open) + base_len + path_len + 2 &&
 	       strnlen(body->bytes, base_len + 1) == base_len &&
 	       strnlen(body->bytes + base_len + 1, path_len + 1) == path_len;

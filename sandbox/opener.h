@@ -5,9 +5,9 @@
  * Opening files as another user
  *
  * An opener is a process with the uid and groups of one user that opens regular files and passes
- * them back, so that the operating system decides what the user may open, not Clove. The caller sees
- * a descriptor of a blocking socket: close() ends the opener. One request at a time; the caller
- * serialises. For threads that may block, never for a core.
+ * them back, so that the operating system decides what the user may open, not Clove. The caller
+ * sees a descriptor of a blocking socket: close() ends the opener. One request at a time; the
+ * caller serialises. For threads that may block, never for a core.
  */
 
 #include <stddef.h>

@@ -4,8 +4,8 @@
  * SEQPACKET messages with descriptors
  *
  * Everything a hostile or confused peer can do to sendmsg() and recvmsg() ends here: too short, too
- * long, control data that was cut, more descriptors than asked for, descriptors on a message that is
- * refused. Whoever receives gets either a whole packet or an error and nothing to clean up.
+ * long, control data that was cut, more descriptors than asked for, descriptors on a message that
+ * is refused. Whoever receives gets either a whole packet or an error and nothing to clean up.
  *
  * A closed peer shows as 0 bytes, and before that, when it left unread data behind, once as
  * ECONNRESET. What it sent earlier is still to be read after that, and may carry a pidfd: so the

@@ -4,9 +4,9 @@
 /*
  * Messages over the sockets between kernel, launcher and openers: a head, a body, descriptors
  *
- * One packet is one SOCK_SEQPACKET message, so it arrives whole or not at all. Both ends are the same
- * binary: head and fixed bodies travel as structs. Received descriptors are close-on-exec from the
- * start, and belong to the struct packet until taken out.
+ * One packet is one SOCK_SEQPACKET message, so it arrives whole or not at all. Both ends are the
+ * same binary: head and fixed bodies travel as structs. Received descriptors are close-on-exec from
+ * the start, and belong to the struct packet until taken out.
  */
 
 #include <stddef.h>

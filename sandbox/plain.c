@@ -41,7 +41,7 @@ static int reset_signals(const struct plain_job *job)
 	sigset_t none;
 
 	(void)job;
-	/* Refused for SIGKILL, SIGSTOP and the C library's own two, which nobody can have changed. */
+	/* Refused for SIGKILL, SIGSTOP and the C library's own, which nobody can have changed. */
 	for (int signo = 1; signo < NSIG; signo++)
 		(void)sigaction(signo, &action, NULL);
 	(void)sigemptyset(&none);

@@ -11,10 +11,10 @@
  *   groups                  array of unsigned integers
  *
  * Unpacking runs in a process that holds root, on bytes from one that does not. It goes in four
- * passes, each of which trusts only what the earlier ones have shown: claims_hold() walks the bytes,
- * so that no count can make msgpack-c allocate more than the message is long; msgpack-c builds the
- * tree; field by field the types are checked; and the result, copied into one block, must pass the
- * same spec_check() that the kernel can ask beforehand.
+ * passes, each of which trusts only what the earlier ones have shown: claims_hold() walks the
+ * bytes, so that no count can make msgpack-c allocate more than the message is long; msgpack-c
+ * builds the tree; field by field the types are checked; and the result, copied into one block,
+ * must pass the same spec_check() that the kernel can ask beforehand.
  */
 
 #include "sandbox/spec.h"

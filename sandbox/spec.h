@@ -56,7 +56,10 @@ int spec_check(const struct launch_spec *spec, struct spec_reason *reterr_reason
 /* Appends @spec, which need not have been checked. 0, SPEC_E_TOO_BIG or -ENOMEM. */
 int spec_pack(const struct launch_spec *spec, struct buf *message);
 
-/* 0, SPEC_E_REFUSED with the reason, or -ENOMEM. The spec is one block that holds all its strings. */
+/*
+ * 0, SPEC_E_REFUSED with the reason, or -ENOMEM. The spec is one block that holds all its
+ * strings.
+ */
 int spec_unpack(const void *bytes, size_t len, struct launch_spec **ret_spec,
 		struct spec_reason *reterr_reason);
 struct launch_spec *spec_free(struct launch_spec *spec);

@@ -11,6 +11,7 @@ marker   a sleep that can be found, killed when the test is over
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import kernel as kernels  # noqa: E402
 from procfs import Marker  # noqa: E402
 from wire import Client  # noqa: E402
+
+# Some tests hold thousands of connections.
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 _BACK_ENDS = [os.environ["CLOVE_TEST_IO"]] if os.environ.get("CLOVE_TEST_IO") else ["uring", "epoll"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import procfs
-from wire import ROOT, Client
+from wire import ROOT, Client, Closed
 
 START_S = 20.0
 STOP_S = 5.0
@@ -70,12 +70,13 @@ class Kernel:
         directory: Path,
         options: Sequence[str] = (),
         *,
+        socket_path: Path | None = None,
         env: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         preexec: Callable[[], None] | None = None,
     ) -> None:
         self.directory = directory
-        self.socket_path = directory / "kernel.sock"
+        self.socket_path = socket_path or directory / "kernel.sock"
         self.data_dir = directory / "data"
         self._log_path = directory / f"stderr-{time.monotonic_ns()}"
         command = [*wrapper, str(binary()), "--socket", str(self.socket_path)]
@@ -100,7 +101,7 @@ class Kernel:
                 with Client(self.socket_path) as client:
                     client.assert_alive()
                 return
-            except OSError:
+            except (OSError, Closed):  # Closed: a predecessor that is not quite gone accepted
                 pass
             if self.process.poll() is not None or time.monotonic() > end:
                 self.kill()

@@ -33,7 +33,7 @@ def assert_protocol_error(client: Client) -> None:
 
 GARBAGE = {
     "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "json": b'{"op": "noop"}\n',
+    "json": b'{"op": "noop", "message": "hello"}\n',
     "tls": bytes.fromhex("160301020001000001fc0303") + bytes(range(200)),
     "all ones": b"\xff" * 1000,
     "a length of 4 GiB": frame("NOOP", b"x", length=2**32 - 1),

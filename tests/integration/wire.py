@@ -24,6 +24,7 @@ HEADER_BYTES = HEADER.size
 PAYLOAD_MAX = 1 << 20
 BODY_MAX = PAYLOAD_MAX + (64 << 10)
 DEPTH_MAX = 32
+LIST_MAX = 4096
 VERSION = 1
 IN_FLIGHT_MAX = 256
 OUTPUT_MAX = 512 << 10
@@ -209,6 +210,8 @@ class Client:
         """The value of the reply to request id. Refused for an error."""
         while id not in self._replies:
             got = self.read_frame()
+            if got.is_error and got.id == 0:
+                got.value()  # about the whole connection, which ends
             assert got.id not in self._replies, f"request {got.id} was answered twice"
             self._replies[got.id] = got
         return self._replies.pop(id).value()

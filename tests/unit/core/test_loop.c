@@ -30,7 +30,7 @@ enum {
 struct end {
 	struct loop_source source;
 	int peer;
-	char bytes[1 << 16];
+	char bytes[1 << 17];
 	size_t len;
 	int ended, error, writable, ready, accepted;
 	int shorts, short_result;
@@ -173,6 +173,32 @@ static void bytes_and_the_end_arrive_also_from_before_the_recv(void **state)
 {
 	expect_bytes_and_end(*state, 0);
 	expect_bytes_and_end(*state, 1);
+}
+
+/* More than any number of buffers taken in a row, the end behind it, and reading paused meanwhile. */
+static void end_behind_much_unread_arrives(void **state)
+{
+	static char sent[sizeof(((struct end *)0)->bytes)];
+
+	for (int round = 0; round < 50; round++) {
+		struct end *end = end_new(*state);
+		int room = 1 << 20;
+
+		assert_int_equal(setsockopt(end->peer, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+		if (round % 2) {
+			loop_read(*state, &end->source, true);
+			assert_int_equal(loop_wait(*state, 0), 0);
+			loop_read(*state, &end->source, false);
+		}
+		assert_int_equal(send(end->peer, sent, sizeof(sent), 0), sizeof(sent));
+		assert_int_equal(loop_wait(*state, 0), 0);
+		assert_int_equal(shutdown(end->peer, SHUT_WR), 0);
+		assert_int_equal(loop_wait(*state, 0), 0);
+		loop_read(*state, &end->source, true);
+		WAIT_UNTIL(*state, end->ended);
+		assert_int_equal(end->len, sizeof(sent));
+		end_free(*state, end);
+	}
 }
 
 static void large_stream_arrives_whole_and_in_order(void **state)
@@ -463,6 +489,7 @@ static int run(const char *name)
 	const struct CMUnitTest tests[] = {
 		LOOP_TEST(bytes_and_the_end_arrive_also_back_to_back),
 		LOOP_TEST(bytes_and_the_end_arrive_also_from_before_the_recv),
+		LOOP_TEST(end_behind_much_unread_arrives),
 		LOOP_TEST(large_stream_arrives_whole_and_in_order),
 		LOOP_TEST(more_readers_than_buffers_all_get_their_bytes),
 		LOOP_TEST(paused_source_keeps_its_bytes_and_resumes),

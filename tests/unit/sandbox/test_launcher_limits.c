@@ -245,7 +245,10 @@ static void opener_nobody_may_have_is_refused(void **state)
 	assert_int_equal(opener, -1);
 }
 
-/* In a process of its own, because a lowered hard limit stays. The exit status is the line that failed. */
+/*
+ * In a process of its own, because a lowered hard limit stays. The exit status is the line that
+ * failed.
+ */
 #define REQUIRE(cond)                           \
 	do {                                    \
 		if (!(cond))                    \

@@ -119,24 +119,14 @@ static void file_is_made_written_and_read(void **state)
 	write_file(f, "note", "second");
 	expect_text(f, "note", "second");
 	fd = expect_open(f, "note", O_WRONLY | O_APPEND);
+	assert_int_equal(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE), O_WRONLY);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	assert_int_equal(write(fd, "+", 1), 1);
 	close(fd);
 	expect_text(f, "note", "second+");
 	expect_result(f, "note", O_WRONLY | O_CREAT | O_EXCL, -EEXIST);
 	expect_result(f, "absent", O_RDONLY, -ENOENT);
 	expect_result(f, "", O_RDONLY, -ENOENT);
-}
-
-static void descriptor_is_ordinary(void **state)
-{
-	struct files *f = *state;
-	int fd;
-
-	write_file(f, "note", "");
-	fd = expect_open(f, "note", O_RDWR);
-	assert_int_equal(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE), O_RDWR);
-	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
-	close(fd);
 }
 
 static void what_is_not_a_regular_file_is_refused(void **state)
@@ -244,7 +234,10 @@ static void expect_bad_message(struct files *f, const void *body, size_t len, co
 	assert_int_equal(answer.n_fds, 0);
 }
 
-/* The opener, too, believes nothing: lengths that lie, a NUL inside, descriptors nobody asked for. */
+/*
+ * The opener, too, believes nothing: lengths that lie, a NUL inside, descriptors nobody asked
+ * for.
+ */
 static void garbage_does_not_confuse_the_opener(void **state)
 {
 	struct {
@@ -388,7 +381,6 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		OPENER_TEST(file_is_made_written_and_read),
-		OPENER_TEST(descriptor_is_ordinary),
 		OPENER_TEST(what_is_not_a_regular_file_is_refused),
 		OPENER_TEST(symlinks_are_followed_as_asked),
 		OPENER_TEST(magic_links_are_never_followed),

@@ -177,7 +177,10 @@ static void write_script(const char *dir, const char *name, const char *text, mo
 	close(fd);
 }
 
-/* Lookup is by the command's PATH, not the kernel's; and what cannot be run is not given to a shell. */
+/*
+ * Lookup is by the command's PATH, not the kernel's; and what cannot be run is not given to a
+ * shell.
+ */
 static void program_is_looked_up_in_the_specs_path(void **state)
 {
 	char dir[] = "/tmp/clove-test-XXXXXX", path[128], first[64];
