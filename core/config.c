@@ -159,28 +159,46 @@ static int defaults_read(struct config *config)
 
 struct file_reader {
 	struct config *config;
+	FILE *file;
+	int line; /* the last one read */
+	int complaint_line;
 	char complaint[256];
 };
+
+/* inih's source of lines: counts them, because its callback is not told. */
+static char *on_file_line(char *line, int size, void *user)
+{
+	struct file_reader *reader = user;
+
+	reader->line++;
+	return fgets(line, size, reader->file);
+}
+
+static int object_to(struct file_reader *reader, const char *section, const char *name,
+		     const char *text)
+{
+	if (*reader->complaint)
+		return 0;
+	reader->complaint_line = reader->line;
+	(void)snprintf(reader->complaint, sizeof(reader->complaint), "[%s] %s: %s", section, name, text);
+	return 0;
+}
 
 /* inih's callback: 0 stops, and inih knows the line. */
 static int on_file_entry(void *user, const char *section, const char *name, const char *value)
 {
 	struct file_reader *reader = user;
+	char text[160];
 
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		if (strcmp(section, "core") || strcmp(name, settings[i].key))
 			continue;
 		if (settings[i].read(reader->config, value) == 0)
 			return 1;
-		if (!*reader->complaint)
-			(void)snprintf(reader->complaint, sizeof(reader->complaint),
-				       "%s = %s: must be %s", name, value, settings[i].wanted);
-		return 0;
+		(void)snprintf(text, sizeof(text), "\"%s\" is not %s", value, settings[i].wanted);
+		return object_to(reader, section, name, text);
 	}
-	if (!*reader->complaint)
-		(void)snprintf(reader->complaint, sizeof(reader->complaint),
-			       "[%s] %s: there is no such setting", section, name);
-	return 0;
+	return object_to(reader, section, name, "there is no such setting");
 }
 
 static int file_read(struct config *config)
@@ -190,15 +208,18 @@ static int file_read(struct config *config)
 
 	if (!config->file)
 		return 0;
-	line = ini_parse(config->file, on_file_entry, &reader);
-	if (line < 0) {
+	reader.file = fopen(config->file, "re");
+	if (!reader.file) {
 		(void)fprintf(stderr, "clove_kernel: %s: cannot be read: %s\n", config->file,
 			      strerror(errno));
 		return CONFIG_E_BAD;
 	}
-	if (line > 0) {
+	line = ini_parse_stream(on_file_line, &reader, on_file_entry, &reader);
+	(void)fclose(reader.file);
+	if (line) {
 		(void)fprintf(stderr, "clove_kernel: %s:%d: %s\n", config->file, line,
-			      *reader.complaint ? reader.complaint : "neither [section] nor key = value");
+			      line == reader.complaint_line ? reader.complaint :
+							      "neither [section] nor key = value");
 		return CONFIG_E_BAD;
 	}
 	return 0;

@@ -121,7 +121,7 @@ void conn_close(struct conn *conn)
 	buf_deinit(&conn->in);
 	buf_deinit(&conn->backlog);
 	STAT_ADD(shard->stats.connections, -1);
-	(void)atomic_fetch_sub_explicit(&shard->kernel->connections, 1, memory_order_relaxed);
+	listener_forget(shard);
 	free(conn);
 }
 

@@ -153,7 +153,8 @@ static void read_piece(struct files *files, struct file_op *op, int fd)
 			break;
 		op->done += (uint32_t)n;
 	}
-	op->eof = (op->done < room || !room) || (op->size && op->offset + op->done >= op->size);
+	/* A file that does not know its size is at its end when it gives less than it was asked for. */
+	op->eof = op->done < room || (op->size && op->offset + op->done >= op->size);
 }
 
 static void write_piece(struct file_op *op, int fd)

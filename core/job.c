@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- *   LAUNCHING --launched--> RUNNING --pidfd readable--> EXITED --reaped--> finished
- *       |                      |                           |
- *       | failed               | timeout, abandoned:       | a kill was sent and is not
- *       v                      v   launch_kill()           v answered yet: wait for it
- *   (reap, finish)          RUNNING, killed             EXITED, kill_pending
+ *   QUEUED --channel has room--> LAUNCHING --launched--> RUNNING --pidfd readable--> EXITED --reaped--> DONE
+ *       |                            |                      |                           |
+ *       | abandoned                  | failed               | timeout, abandoned:       | a kill was sent and is
+ *       v                            v                      v   launch_kill()           v not answered yet
+ *     DONE                    (reap, then DONE)        RUNNING, killed            EXITED, kill_pending
  *
  * The command has ended when its own process has: what is in its pipes then is read, and it is reaped. A process it
  * left behind in the background keeps running and keeps the pipe's other end, but nobody
@@ -48,6 +48,7 @@ enum {
 };
 
 enum job_state {
+	JOB_QUEUED,
 	JOB_LAUNCHING,
 	JOB_RUNNING,
 	JOB_EXITED,
@@ -64,15 +65,18 @@ struct job_pipe {
 
 struct job {
 	struct request request;
-	struct list link; /* in shard->jobs */
-	uint64_t id;      /* on the channel */
+	struct list link;   /* in shard->jobs */
+	struct list queued; /* in shard->launch_queue */
+	uint64_t id;        /* on the channel */
+	struct exec_options options; /* until it was sent to the launcher, like the next */
+	int child_fds[3];            /* stdin, or -1 for none; stdout; stderr */
 	enum job_state state;
 	bool timed_out, kill_wanted, kill_pending;
 	pid_t pid;
 	struct loop_source pidfd;
 	struct job_pipe out, err;
 	uint32_t output_max;
-	uint64_t timeout_ms;
+	uint64_t timeout_ms; /* from the launch */
 	struct timer timer; /* the timeout, then retries of the kill */
 	uint64_t start_ns, end_ns;
 	siginfo_t status;
@@ -108,11 +112,21 @@ static void pidfd_close(struct job *job)
 	job->pidfd.fd = -1;
 }
 
+/* What only the launch needed. */
+static void launch_release(struct job *job)
+{
+	list_unlink(&job->queued);
+	exec_options_deinit(&job->options);
+	for (unsigned i = 0; i < 3; i++)
+		job->child_fds[i] = fd_close(job->child_fds[i]);
+}
+
 static void job_free(struct request *request)
 {
 	struct job *job = job_of(request);
 	struct shard *shard = request->shard;
 
+	launch_release(job);
 	pipe_close(shard, &job->out);
 	pipe_close(shard, &job->err);
 	pidfd_close(job);
@@ -165,6 +179,7 @@ static void job_finish(struct job *job)
 
 	job->state = JOB_DONE;
 	timer_unset(&shard->timers, &job->timer);
+	launch_release(job);
 	pipe_close(shard, &job->out);
 	pipe_close(shard, &job->err);
 	pidfd_close(job);
@@ -187,6 +202,10 @@ static void job_kill(struct job *job)
 	int r;
 
 	job->kill_wanted = true;
+	if (job->state == JOB_QUEUED) {
+		job_fail(job, WIRE_CANCELLED, "ended before it was started");
+		return;
+	}
 	/* While launching, the reply will come, and the kill with it. */
 	if (job->state != JOB_RUNNING || job->kill_pending)
 		return;
@@ -420,7 +439,7 @@ static void channel_lost(struct shard *shard)
 	list_for_each_safe(it, &shard->jobs) {
 		struct job *job = container_of(it, struct job, link);
 
-		if (job->state == JOB_LAUNCHING)
+		if (job->state <= JOB_LAUNCHING)
 			job_fail(job, WIRE_UNAVAILABLE, "the launcher died");
 		else if (job->state != JOB_DONE)
 			job_killed(job);
@@ -444,7 +463,12 @@ static void on_channel(struct loop_source *source)
 		channel_lost(shard);
 }
 
-static const struct loop_handler channel_handler = {.ready = on_channel};
+static void on_channel_room(struct loop_source *source);
+
+static const struct loop_handler channel_handler = {
+	.ready = on_channel,
+	.writable = on_channel_room,
+};
 
 int job_channel_open(struct shard *shard)
 {
@@ -513,41 +537,98 @@ static int input_open(const struct exec_options *options, int *ret_fd)
 	return 0;
 }
 
-static int job_launch(struct job *job, const struct exec_options *options)
+/* The descriptors of both sides. 0 or -errno. */
+static int job_connect(struct job *job)
 {
-	CLEANUP(fd_closep) int in = -1, out = -1, err = -1;
+	int r;
+
+	r = pipe_open(job, &job->out, &job->child_fds[1]);
+	if (!r)
+		r = pipe_open(job, &job->err, &job->child_fds[2]);
+	if (!r && job->options.input)
+		r = input_open(&job->options, &job->child_fds[0]);
+	return err_trace(r);
+}
+
+static int job_send(struct job *job)
+{
 	struct shard *shard = job->request.shard;
 	const struct user *user = &shard->kernel->user;
 	const struct launch_spec spec = {
 		.kind = LAUNCH_PLAIN,
-		.argv = (const char *const *)options->argv.items,
-		.env = (const char *const *)options->env.items,
-		.cwd = options->cwd,
+		.argv = (const char *const *)job->options.argv.items,
+		.env = (const char *const *)job->options.env.items,
+		.cwd = job->options.cwd,
 		.uid = user->uid,
 		.gid = user->gid,
 		.groups = user->groups,
 		.n_groups = (size_t)user->group_count,
 		.umask = 022,
 	};
-	int r;
+	const int fds[3] = {
+		job->child_fds[0] < 0 ? shard->null_fd : job->child_fds[0],
+		job->child_fds[1],
+		job->child_fds[2],
+	};
 
-	job->pidfd.fd = job->out.source.fd = job->err.source.fd = -1;
-	r = pipe_open(job, &job->out, &out);
-	if (!r)
-		r = pipe_open(job, &job->err, &err);
-	if (!r && options->input)
-		r = input_open(options, &in);
-	if (r)
-		return err_trace(r);
-	return launch_send(shard->launch_fd, job->id, &spec,
-			   (const int[3]){options->input ? in : shard->null_fd, out, err});
+	return launch_send(shard->launch_fd, job->id, &spec, fds);
 }
 
-enum wire_error job_start(struct call *call, const struct exec_options *options)
+/* Sends the job to the launcher. False when the channel is full; otherwise it runs or has failed. */
+static bool job_launch(struct job *job)
+{
+	int r = job_send(job);
+
+	if (r == LAUNCH_E_BUSY)
+		return false;
+	if (r == LAUNCH_E_TOO_BIG) {
+		job_fail(job, WIRE_TOO_LARGE, "command, env and cwd together: 64 KiB at most");
+	} else if (r == LAUNCH_E_GONE) {
+		job_fail(job, WIRE_UNAVAILABLE, "the launcher is not running; restart the kernel");
+	} else if (r) {
+		job_fail(job, WIRE_BUSY, "the command cannot be handed to the launcher; try again");
+	} else {
+		job->state = JOB_LAUNCHING;
+		job->start_ns = clock_now_ns();
+		launch_release(job);
+	}
+	return true;
+}
+
+static void on_channel_room(struct loop_source *source)
+{
+	struct shard *shard = container_of(source, struct shard, launch_source);
+
+	while (!list_empty(&shard->launch_queue)) {
+		struct list *first = shard->launch_queue.next;
+
+		if (!job_launch(container_of(first, struct job, queued))) {
+			loop_want_write(shard->loop, source);
+			return;
+		}
+	}
+}
+
+static struct job *job_new(struct shard *shard, struct exec_options *options)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return NULL;
+	list_init(&job->queued);
+	job->pidfd.fd = job->out.source.fd = job->err.source.fd = -1;
+	job->child_fds[0] = job->child_fds[1] = job->child_fds[2] = -1;
+	job->id = ++shard->job_next_id;
+	job->options = *options;
+	job->output_max = options->output_max;
+	job->timeout_ms = options->timeout_ms;
+	return job;
+}
+
+enum wire_error job_start(struct call *call, struct exec_options *options)
 {
 	struct shard *shard = call->conn->shard;
 	struct job *job;
-	int r;
 
 	if (shard->launch_fd < 0)
 		return fault_set(&call->fault, WIRE_UNAVAILABLE,
@@ -555,29 +636,22 @@ enum wire_error job_start(struct call *call, const struct exec_options *options)
 	if (shard->job_count == LIMIT_JOBS_PER_CORE)
 		return fault_set(&call->fault, WIRE_BUSY, "%d commands are running on this core",
 				 LIMIT_JOBS_PER_CORE);
-	job = calloc(1, sizeof(*job));
+	job = job_new(shard, options);
 	if (!job)
 		return fault_set(&call->fault, WIRE_BUSY, "no memory");
 	if (request_start(&job->request, call, &job_type)) {
 		free(job);
 		return call->fault.code;
 	}
-	job->id = ++shard->job_next_id;
-	job->output_max = options->output_max;
-	job->timeout_ms = options->timeout_ms;
-	job->start_ns = clock_now_ns();
+	*options = (struct exec_options){0};
 	list_append(&shard->jobs, &job->link);
 	shard->job_count++;
 	STAT_ADD(shard->stats.jobs, 1);
-
-	r = job_launch(job, options);
-	if (r == LAUNCH_E_BUSY)
-		job_fail(job, WIRE_BUSY, "the launcher has too much to do; try again");
-	else if (r == LAUNCH_E_TOO_BIG)
-		job_fail(job, WIRE_TOO_LARGE, "command, env and cwd together: 64 KiB at most");
-	else if (r == LAUNCH_E_GONE)
-		job_fail(job, WIRE_UNAVAILABLE, "the launcher is not running; restart the kernel");
-	else if (r)
+	if (job_connect(job)) {
 		job_fail(job, WIRE_BUSY, "no descriptors left for another command; try again");
+	} else if (!list_empty(&shard->launch_queue) || !job_launch(job)) {
+		list_append(&shard->launch_queue, &job->queued);
+		loop_want_write(shard->loop, &shard->launch_source);
+	}
 	return WIRE_OK;
 }

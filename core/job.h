@@ -18,5 +18,8 @@ int job_channel_open(struct shard *shard);
 /* Frees all jobs; closing the channel makes the launcher kill what they ran. */
 void job_channel_close(struct shard *shard);
 
-/* Runs a command for @call. @options stays the caller's. WIRE_OK, or a code with call->fault filled. */
-enum wire_error job_start(struct call *call, const struct exec_options *options);
+/*
+ * Runs a command for @call. WIRE_OK, and @options is emptied into the job; or a code with call->fault filled,
+ * and @options is still the caller's.
+ */
+enum wire_error job_start(struct call *call, struct exec_options *options);

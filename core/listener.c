@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A socket file outlives a killed kernel. Whether it is live is asked by connecting: refused means
- * nobody listens, and the file is removed. Core 0 accepts and hands each connection to the core that has
+ * A socket file outlives a killed kernel. Whether it is live is asked by connecting and by a NOOP: refused
+ * means nobody listens, and the file is removed. Accepted alone means little: the ring of a process that
+ * was just killed holds the socket for some moments more, and then lets all go. Core 0 accepts and hands each connection to the core that has
  * the fewest; a connection stays there.
  */
 
 #include "core/listener.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,6 +25,9 @@
 
 enum {
 	BACKLOG = 4096,
+	ANSWER_WAIT_MS = 2000,
+	ATTEMPTS = 100,
+	ATTEMPT_PAUSE_US = 20000,
 };
 
 static int address(const char *path, struct sockaddr_un *ret_addr)
@@ -36,24 +41,53 @@ static int address(const char *path, struct sockaddr_un *ret_addr)
 	return 0;
 }
 
+/* True when whoever holds the other end answers a NOOP, or keeps the connection without answering. */
+static bool answers(int fd)
+{
+	static const uint8_t noop[FRAME_HEADER_BYTES]; /* op 0, id 0, no body */
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	uint8_t reply[FRAME_HEADER_BYTES];
+
+	if (send(fd, noop, sizeof(noop), MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+		return false;
+	return poll(&poll_fd, 1, ANSWER_WAIT_MS) == 0 || recv(fd, reply, sizeof(reply), 0) > 0;
+}
+
+/* 0 when nobody listens at @addr, LISTENER_E_LIVE, or -errno. */
+static int listened_to(const struct sockaddr_un *addr)
+{
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		bool connected;
+
+		if (fd < 0)
+			return err_raise(-errno);
+		connected = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0;
+		if (!connected && errno == ECONNREFUSED)
+			return 0;
+		/* EAGAIN: its queue is full. EACCES: another user's, not ours to judge or remove. */
+		if (!connected && errno != EAGAIN)
+			return err_raise(-errno);
+		if (!connected || answers(fd))
+			return LISTENER_E_LIVE;
+		(void)usleep(ATTEMPT_PAUSE_US);
+	}
+	return LISTENER_E_LIVE;
+}
+
 /* Removes a socket file that nobody listens on. 0 (also when there is none), LISTENER_E_x or -errno. */
 static int stale_remove(const char *path, const struct sockaddr_un *addr)
 {
-	CLEANUP(fd_closep) int fd = -1;
 	struct stat st;
+	int r;
 
 	if (lstat(path, &st))
 		return errno == ENOENT ? 0 : err_raise(-errno);
 	if (!S_ISSOCK(st.st_mode))
 		return LISTENER_E_NOT_SOCKET;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_raise(-errno);
-	/* EAGAIN: it listens, but its queue is full. EACCES: another user's; not ours to judge or remove. */
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
-		return LISTENER_E_LIVE;
-	if (errno != ECONNREFUSED)
-		return err_raise(-errno);
+	r = listened_to(addr);
+	if (r)
+		return r;
 	if (unlink(path) && errno != ENOENT)
 		return err_raise(-errno);
 	log_info("socket-taken-over", "path=\"%s\" reason=\"nobody listened\"", path);
@@ -106,29 +140,29 @@ static void adopt(struct shard *shard, void *arg, uint64_t value)
 	(void)arg;
 	STAT_ADD(shard->stats.accepted, 1);
 	if (conn_open(shard, (int)value))
-		(void)atomic_fetch_sub_explicit(&shard->kernel->connections, 1,
-						memory_order_relaxed);
+		listener_forget(shard);
 }
 
-/* The core that was handed the fewest still open; the count of one on its way is not in its stats yet. */
+/* The core with the fewest, those on their way to it included. */
 static struct shard *place(struct shard *shard)
 {
-	static _Thread_local unsigned next;
 	struct kernel *kernel = shard->kernel;
-	struct shard *best = NULL;
-	uint64_t fewest = UINT64_MAX;
+	struct shard *best = shard;
 
 	for (unsigned i = 0; i < kernel->core_count; i++) {
-		struct shard *at = kernel->shards[(next + i) % kernel->core_count];
-		uint64_t count = atomic_load_explicit(&at->stats.connections, memory_order_relaxed);
+		struct shard *at = kernel->shards[i];
 
-		if (count < fewest) {
-			fewest = count;
+		if (atomic_load_explicit(&at->load, memory_order_relaxed) <
+		    atomic_load_explicit(&best->load, memory_order_relaxed))
 			best = at;
-		}
 	}
-	next++;
 	return best;
+}
+
+void listener_forget(struct shard *shard)
+{
+	(void)atomic_fetch_sub_explicit(&shard->load, 1, memory_order_relaxed);
+	(void)atomic_fetch_sub_explicit(&shard->kernel->connections, 1, memory_order_relaxed);
 }
 
 /* Best effort: a client that is turned away learns why. */
@@ -167,9 +201,16 @@ static void on_accepted(struct loop_source *source, int fd)
 	}
 	(void)atomic_fetch_add_explicit(&kernel->connections, 1, memory_order_relaxed);
 	to = place(shard);
-	if (to == shard || !shard_post(shard, to,
-				       (struct lane_item){.deliver = adopt, .value = (uint64_t)fd}))
-		adopt(shard, NULL, (uint64_t)fd);
+	(void)atomic_fetch_add_explicit(&to->load, 1, memory_order_relaxed);
+	if (to != shard &&
+	    shard_post(shard, to, (struct lane_item){.deliver = adopt, .value = (uint64_t)fd}))
+		return;
+	if (to != shard) {
+		/* Its lane is full. */
+		(void)atomic_fetch_sub_explicit(&to->load, 1, memory_order_relaxed);
+		(void)atomic_fetch_add_explicit(&shard->load, 1, memory_order_relaxed);
+	}
+	adopt(shard, NULL, (uint64_t)fd);
 }
 
 static void on_accept_retry(struct timer *timer)

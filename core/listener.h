@@ -32,4 +32,6 @@ void listener_unbind(const char *path, const struct listener_file *file);
 
 /* In core 0: accept from kernel->listen_fd. */
 int listener_start(struct shard *shard);
+/* In the core that owned it: an accepted connection is gone. */
+void listener_forget(struct shard *shard);
 void listener_stop(struct shard *shard); /* on a core that does not listen: nothing */

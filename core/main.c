@@ -126,6 +126,9 @@ static int kernel_build(struct kernel *kernel)
 	if (!r && getrandom(&kernel->epoch, sizeof(kernel->epoch), 0) != sizeof(kernel->epoch))
 		r = err_raise(-EIO);
 	kernel->epoch >>= 1; /* fits the signed integers of every client language */
+	if (r)
+		FATAL("the kernel cannot be built: %s%s", strerror(-r),
+		      r == -EMFILE ? "; raise the limit of open files (ulimit -n)" : "");
 	return err_trace(r);
 }
 
@@ -219,6 +222,7 @@ static void supervise(struct kernel *kernel, int signal_fd)
 		if (fds[1].revents) {
 			log_error("launcher-died", "effect=\"no command can be started until a restart\"");
 			atomic_store(&kernel->launcher_alive, false);
+			launcher_reap(kernel->launcher);
 			fds[1].fd = -1;
 		}
 		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {

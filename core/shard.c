@@ -307,6 +307,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
 	list_init(&shard->jobs);
+	list_init(&shard->launch_queue);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (shard->null_fd < 0)
 		return err_raise(-errno);

@@ -69,6 +69,8 @@ struct shard {
 
 	_Alignas(64) _Atomic bool sleeping; /* about to wait, or waiting; see shard_wake() */
 
+	_Alignas(64) _Atomic uint32_t load; /* connections handed to it: core 0 adds, the core takes away */
+
 	_Alignas(64) struct shard_stats stats;
 	struct timers timers;
 	struct list conns;   /* all */
@@ -85,6 +87,7 @@ struct shard {
 	int launch_fd; /* channel to the launcher; -1 when it is gone */
 	int null_fd;   /* /dev/null, for reading: the input of a command without one */
 	struct list jobs;
+	struct list launch_queue; /* jobs that found the channel full, in order */
 	uint32_t job_count;
 	uint64_t job_next_id;
 	size_t job_bytes;

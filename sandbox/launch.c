@@ -95,12 +95,18 @@ int launcher_start(struct launcher *ret_launcher)
 	return 0;
 }
 
+void launcher_reap(struct launcher *launcher)
+{
+	if (launcher->pid)
+		reap(launcher->pid);
+	launcher->pid = 0;
+}
+
 void launcher_stop(struct launcher *launcher)
 {
 	launcher->control = fd_close(launcher->control);
-	reap(launcher->pid);
+	launcher_reap(launcher);
 	launcher->pidfd = fd_close(launcher->pidfd);
-	launcher->pid = 0;
 }
 
 int launcher_channel(const struct launcher *launcher, int *ret_channel)

@@ -87,6 +87,9 @@ int launcher_start(struct launcher *ret_launcher);
 /* Closes the control socket, which ends every child, and reaps the launcher. */
 void launcher_stop(struct launcher *launcher);
 
+/* After its pidfd has polled readable: collects the dead launcher. launcher_stop() is still owed. */
+void launcher_reap(struct launcher *launcher);
+
 /* Waits for the launcher's answer. 0, LAUNCH_E_GONE or -errno (-EAGAIN: too many channels). */
 int launcher_channel(const struct launcher *launcher, int *ret_channel);
 
