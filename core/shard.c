@@ -54,7 +54,8 @@ static int out_append(void *data, const char *bytes, size_t len)
 		out->data = grown;
 		out->cap = cap;
 	}
-	memcpy(out->data + out->len, bytes, len);
+	if (len) /* msgpack-c passes NULL for nothing */
+		memcpy(out->data + out->len, bytes, len);
 	out->len += len;
 	return 0;
 }

@@ -119,6 +119,9 @@ static void soft_limits_are_those_the_launcher_was_started_with(void **state)
 
 	assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
 	r = run_shell(&f, "ulimit -S -n; ulimit -S -c"); /* which counts in blocks of 512 */
+#ifdef __SANITIZE_THREAD__ /* whose runtime forbids core files before main() */
+	low.rlim_cur = 0;
+#endif
 	(void)snprintf(expected, sizeof(expected), "300\n%u\n", (unsigned)low.rlim_cur / 512);
 	assert_string_equal(r.out, expected);
 
