@@ -162,6 +162,15 @@ static inline void read_all(int fd, char *text, size_t size)
 	close(fd);
 }
 
+/* Nothing more comes: every writer has gone. */
+static inline void expect_end(int out)
+{
+	char rest[64];
+
+	read_all(out, rest, sizeof(rest));
+	assert_string_equal(rest, "");
+}
+
 /* Waits for the exit of a launched process, as the kernel would, and closes its pidfd. */
 static inline siginfo_t reap(int pidfd)
 {

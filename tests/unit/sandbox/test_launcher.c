@@ -35,14 +35,6 @@ static void expect_line(int out, const char *line)
 	assert_string_equal(got, line);
 }
 
-static void expect_end(int out)
-{
-	char rest[64];
-
-	read_all(out, rest, sizeof(rest));
-	assert_string_equal(rest, "");
-}
-
 static void expect_killed(int channel, uint64_t id, int signo, int error)
 {
 	struct launch_reply reply;

@@ -26,14 +26,6 @@ static struct launch_reply start_sleepers(int channel, uint64_t id, int out[2])
 	return reply;
 }
 
-static void expect_end(int out)
-{
-	char rest[64];
-
-	read_all(out, rest, sizeof(rest));
-	assert_string_equal(rest, "");
-}
-
 static void closing_a_channel_ends_its_children_only(void **state)
 {
 	struct fixture *f = *state;
