@@ -28,7 +28,7 @@ _Static_assert(LIMIT_AGENTS <= 1 << SLOT_BITS, "a slot fits an id");
 /* One core's free slots: a queue through next_free, then those never used yet. */
 struct part {
 	_Alignas(64) uint32_t free_first, free_last; /* 1 + slot; 0 when empty */
-	_Atomic uint32_t fresh;                       /* next slot never used */
+	_Atomic uint32_t fresh;                      /* next slot never used */
 };
 
 struct agent_table {

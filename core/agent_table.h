@@ -31,8 +31,8 @@ struct agent_view {
 };
 
 struct agent_entry {
-	_Atomic uint32_t id;   /* 0 while free or being changed */
-	uint32_t generation;   /* owner core only */
+	_Atomic uint32_t id; /* 0 while free or being changed */
+	uint32_t generation; /* owner core only */
 	_Atomic uint32_t pid, uid;
 	_Atomic uint16_t core;
 	_Atomic uint8_t kind;

@@ -73,8 +73,8 @@ static enum wire_error arg_read(struct call *call, unsigned i, struct cursor *bo
 		return WIRE_OK;
 	if (!type_fits(&at, (enum wire_type)arg->type))
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
-				 "%s: argument %u (%s) must be %s", call->def->name, i + 1, arg->name,
-				 wire_type_name((enum wire_type)arg->type));
+				 "%s: argument %u (%s) must be %s", call->def->name, i + 1,
+				 arg->name, wire_type_name((enum wire_type)arg->type));
 	call->args[i] = at;
 	return WIRE_OK;
 }
@@ -102,10 +102,12 @@ static enum wire_error args_read(struct call *call, struct cursor body)
 	}
 	if (i < count)
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
-				 "%s takes %u arguments at most, not %u", call->def->name, i, count);
+				 "%s takes %u arguments at most, not %u", call->def->name, i,
+				 count);
 	if (args[i].name && !args[i].optional)
-		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "%s: argument %u (%s) is missing",
-				 call->def->name, i + 1, args[i].name);
+		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
+				 "%s: argument %u (%s) is missing", call->def->name, i + 1,
+				 args[i].name);
 	if (body.pos != body.end)
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
 				 "%s: %zu bytes behind the arguments", call->def->name,
@@ -128,7 +130,8 @@ static enum wire_error call_run(struct call *call, int index, const struct frame
 	enum wire_error code;
 
 	if (index < 0)
-		return fault_set(&call->fault, WIRE_UNKNOWN_OP, "no call has the number 0x%x", frame->op);
+		return fault_set(&call->fault, WIRE_UNKNOWN_OP, "no call has the number 0x%x",
+				 frame->op);
 	call->def = &wire_calls[index];
 	if ((conn->rights & call->def->right) != call->def->right)
 		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,

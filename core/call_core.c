@@ -68,10 +68,11 @@ enum wire_error call_hello(struct call *call)
 	msgpack_packer *pk;
 
 	if (version_min > FRAME_VERSION || version_max < FRAME_VERSION)
-		return fault_set(&call->fault, WIRE_VERSION,
-				 "this kernel speaks protocol version %d, the client %llu to %llu; install matching versions of both",
-				 FRAME_VERSION, (unsigned long long)version_min,
-				 (unsigned long long)version_max);
+		return fault_set(
+			&call->fault, WIRE_VERSION,
+			"this kernel speaks protocol version %d, the client %llu to %llu; install matching versions of both",
+			FRAME_VERSION, (unsigned long long)version_min,
+			(unsigned long long)version_max);
 	client = (const char *)call_bytes(call, 2, &client_len);
 	if (client_len > LIMIT_CLIENT_NAME_BYTES)
 		return fault_set(&call->fault, WIRE_TOO_LARGE, "client: at most %d bytes",
@@ -128,7 +129,8 @@ enum {
 	LIST_ITEM_BYTES_MAX = 160,
 };
 
-_Static_assert(FRAME_LIST_MAX *LIST_ITEM_BYTES_MAX <= FRAME_PAYLOAD_MAX, "a full list fits a frame");
+_Static_assert(FRAME_LIST_MAX *LIST_ITEM_BYTES_MAX <= FRAME_PAYLOAD_MAX,
+	       "a full list fits a frame");
 
 enum wire_error call_list(struct call *call)
 {
@@ -167,9 +169,9 @@ enum wire_error call_list(struct call *call)
 			pack_key_uint(pk, "uid", view->uid);
 			pack_key_uint(pk, "core", view->core);
 			pack_key_uint(pk, "uptime_ms",
-				      shard->now_ns < view->since_ns ?
-					      0 :
-					      (shard->now_ns - view->since_ns) / CLOCK_NS_PER_MS);
+				      shard->now_ns < view->since_ns
+					      ? 0
+					      : (shard->now_ns - view->since_ns) / CLOCK_NS_PER_MS);
 			pack_key_uint(pk, "calls", view->calls);
 			total++;
 		}
@@ -188,16 +190,11 @@ static void pack_core(msgpack_packer *pk, struct shard *shard)
 		const char *name;
 		_Atomic uint64_t *value;
 	} counters[] = {
-		{"connections", &shard->stats.connections},
-		{"accepted", &shard->stats.accepted},
-		{"frames", &shard->stats.frames},
-		{"replies", &shard->stats.replies},
-		{"wakeups", &shard->stats.wakeups},
-		{"sends", &shard->stats.sends},
-		{"crossings", &shard->stats.crossings},
-		{"jobs", &shard->stats.jobs},
-		{"in_bytes", &shard->stats.in_bytes},
-		{"out_bytes", &shard->stats.out_bytes},
+		{"connections", &shard->stats.connections}, {"accepted", &shard->stats.accepted},
+		{"frames", &shard->stats.frames},           {"replies", &shard->stats.replies},
+		{"wakeups", &shard->stats.wakeups},         {"sends", &shard->stats.sends},
+		{"crossings", &shard->stats.crossings},     {"jobs", &shard->stats.jobs},
+		{"in_bytes", &shard->stats.in_bytes},       {"out_bytes", &shard->stats.out_bytes},
 	};
 	const size_t count = sizeof(counters) / sizeof(counters[0]);
 
@@ -221,7 +218,8 @@ enum wire_error call_stats(struct call *call)
 	for (unsigned i = 0; i < kernel->core_count; i++)
 		pack_core(pk, kernel->shards[i]);
 	pack_key_uint(pk, "files_queued", files_queued(kernel->files));
-	pack_key_bool(pk, "launcher", atomic_load_explicit(&kernel->launcher_alive, memory_order_relaxed));
+	pack_key_bool(pk, "launcher",
+		      atomic_load_explicit(&kernel->launcher_alive, memory_order_relaxed));
 	reply_end(call);
 	return WIRE_OK;
 }

@@ -154,9 +154,10 @@ enum wire_error call_write(struct call *call)
 		return call->fault.code;
 	data = call_bytes(call, 1, &len);
 	if (len > FRAME_PAYLOAD_MAX)
-		return fault_set(&call->fault, WIRE_TOO_LARGE,
-				 "data: at most %d bytes a call; write the rest with mode patch or append",
-				 FRAME_PAYLOAD_MAX);
+		return fault_set(
+			&call->fault, WIRE_TOO_LARGE,
+			"data: at most %d bytes a call; write the rest with mode patch or append",
+			FRAME_PAYLOAD_MAX);
 	op = op_new(call, kind);
 	if (!op)
 		return call->fault.code;
@@ -168,8 +169,8 @@ enum wire_error call_write(struct call *call)
 
 		free(op->data);
 		free(op);
-		return memory ? fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large") :
-				fault_set(&call->fault, WIRE_BUSY, "no memory");
+		return memory ? fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large")
+			      : fault_set(&call->fault, WIRE_BUSY, "no memory");
 	}
 	memcpy(op->data, data, len);
 	return op_submit(call, op);

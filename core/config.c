@@ -151,7 +151,9 @@ static int defaults_read(struct config *config)
 		.data_dir = data_dir,
 		.log_level = LOG_INFO,
 		.io = LOOP_AUTO,
-		.cores = count <= 2 ? 1 : count > LIMIT_CORES ? LIMIT_CORES : (unsigned)count - 1,
+		.cores = count <= 2            ? 1
+			 : count > LIMIT_CORES ? LIMIT_CORES
+					       : (unsigned)count - 1,
 		.sandbox = true,
 	};
 	return config->socket_path ? 0 : CONFIG_E_BAD;
@@ -180,7 +182,8 @@ static int object_to(struct file_reader *reader, const char *section, const char
 	if (*reader->complaint)
 		return 0;
 	reader->complaint_line = reader->line;
-	(void)snprintf(reader->complaint, sizeof(reader->complaint), "[%s] %s: %s", section, name, text);
+	(void)snprintf(reader->complaint, sizeof(reader->complaint), "[%s] %s: %s", section, name,
+		       text);
 	return 0;
 }
 
@@ -218,8 +221,8 @@ static int file_read(struct config *config)
 	(void)fclose(reader.file);
 	if (line) {
 		(void)fprintf(stderr, "clove_kernel: %s:%d: %s\n", config->file, line,
-			      line == reader.complaint_line ? reader.complaint :
-							      "neither [section] nor key = value");
+			      line == reader.complaint_line ? reader.complaint
+							    : "neither [section] nor key = value");
 		return CONFIG_E_BAD;
 	}
 	return 0;
@@ -271,9 +274,9 @@ static int option_apply(struct config *config, int option, bool only_file)
 		(void)puts("clove_kernel " CLOVE_VERSION);
 		return CONFIG_E_EXIT;
 	case OPTION_CONFIG:
-		return only_file && text_read(&config->file, optarg) ?
-			       complain("--config", optarg, "a path") :
-			       0;
+		return only_file && text_read(&config->file, optarg)
+			       ? complain("--config", optarg, "a path")
+			       : 0;
 	case OPTION_NO_SANDBOX:
 		config->sandbox = only_file ? config->sandbox : false;
 		return 0;

@@ -16,9 +16,9 @@ enum {
 };
 
 struct config {
-	char *socket_path;   /* owned */
-	char *data_dir;      /* owned */
-	char *file;          /* owned; NULL without one */
+	char *socket_path; /* owned */
+	char *data_dir;    /* owned */
+	char *file;        /* owned; NULL without one */
 	enum log_level log_level;
 	enum loop_backend io;
 	unsigned cores; /* 1 to LIMIT_CORES */

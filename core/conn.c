@@ -70,19 +70,20 @@ int conn_open(struct shard *shard, int fd)
 		return err_raise(-ENOMEM);
 	r = peer_check(shard, fd, &peer);
 	if (r == -EPERM) {
-		log_warn("refused", "uid=%u pid=%d reason=\"not the kernel's user\"", peer.uid, peer.pid);
+		log_warn("refused", "uid=%u pid=%d reason=\"not the kernel's user\"", peer.uid,
+			 peer.pid);
 		return r;
 	}
 	if (r)
 		return err_trace(r);
-	conn->agent = agent_table_take(shard->kernel->agents,
-				       &(struct agent_view){
-					       .pid = (uint32_t)peer.pid,
-					       .uid = shard->kernel->user.uid,
-					       .core = (uint16_t)shard->index,
-					       .kind = AGENT_EXTERNAL,
-					       .since_ns = shard->now_ns,
-				       });
+	conn->agent =
+		agent_table_take(shard->kernel->agents, &(struct agent_view){
+								.pid = (uint32_t)peer.pid,
+								.uid = shard->kernel->user.uid,
+								.core = (uint16_t)shard->index,
+								.kind = AGENT_EXTERNAL,
+								.since_ns = shard->now_ns,
+							});
 	if (!conn->agent)
 		return err_raise(-ENFILE);
 	r = loop_add(shard->loop, &conn->source, fd, &conn_handler);
@@ -426,7 +427,8 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
 			return used;
 		frame_read(bytes + used, &frame);
 		if (frame.body_len > FRAME_BODY_MAX) {
-			framing_fault(conn, &frame, "a frame's body may have 1114112 bytes at most");
+			framing_fault(conn, &frame,
+				      "a frame's body may have 1114112 bytes at most");
 			return len;
 		}
 		if (frame.flags & ~WIRE_FLAG_DEADLINE) {
@@ -462,7 +464,8 @@ static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 	struct fault fault;
 
 	if (shard->in_bytes + len > LIMIT_IN_CORE_BYTES || buf_append(&conn->in, bytes, len)) {
-		(void)fault_set(&fault, WIRE_BUSY, "the kernel holds too much input; closing the connection");
+		(void)fault_set(&fault, WIRE_BUSY,
+				"the kernel holds too much input; closing the connection");
 		conn_reply_error(conn, 0, 0, &fault);
 		conn_leave(conn);
 		return;

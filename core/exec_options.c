@@ -139,7 +139,8 @@ static enum wire_error env_read(struct exec_options *o, const msgpack_object *va
 		    !text_of(&value->via.map.ptr[i].val, &text) || !name.len ||
 		    memchr(name.bytes, '=', name.len) || memchr(name.bytes, 0, name.len) ||
 		    memchr(text.bytes, 0, text.len))
-			return bad(fault, "env: names without = and values must be strings without NUL");
+			return bad(fault,
+				   "env: names without = and values must be strings without NUL");
 		if (asprintf(&entry, "%.*s=%.*s", (int)name.len, name.bytes, (int)text.len,
 			     text.bytes) < 0)
 			entry = NULL;
@@ -193,10 +194,8 @@ static const struct option {
 	enum wire_error (*read)(struct exec_options *o, const msgpack_object *value,
 				struct fault *fault);
 } option_table[] = {
-	{"cwd", cwd_read},
-	{"env", env_read},
-	{"stdin", stdin_read},
-	{"timeout_ms", timeout_read},
+	{"cwd", cwd_read},           {"env", env_read},
+	{"stdin", stdin_read},       {"timeout_ms", timeout_read},
 	{"output_max", output_read},
 };
 
@@ -251,7 +250,7 @@ static enum wire_error env_complete(struct exec_options *o, const struct user *u
 				    struct fault *fault)
 {
 	const char *const base[][2] = {
-		{"HOME", user->home},	 {"USER", user->name},	  {"LOGNAME", user->name},
+		{"HOME", user->home},   {"USER", user->name}, {"LOGNAME", user->name},
 		{"PATH", PATH_DEFAULT}, {"LANG", "C.UTF-8"},
 	};
 	char *entry;

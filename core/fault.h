@@ -9,8 +9,8 @@
 
 struct fault {
 	enum wire_error code;
-	int os_error;     /* errno behind it; 0 for none */
-	const char *step; /* static text or NULL */
+	int os_error;           /* errno behind it; 0 for none */
+	const char *step;       /* static text or NULL */
 	uint32_t bytes_written; /* before the fault; 0: none, or not a matter of writing */
 	char message[192];
 };

@@ -138,7 +138,8 @@ static void read_piece(struct files *files, struct file_op *op, int fd)
 	else if (op->size <= op->offset && room > READ_FIRST_BYTES)
 		room = READ_FIRST_BYTES;
 	if (!charge(files, op, room) || !(op->data = malloc(room ? room : 1))) {
-		(void)fault_set(&op->fault, WIRE_BUSY, "too much file content is in memory; try again");
+		(void)fault_set(&op->fault, WIRE_BUSY,
+				"too much file content is in memory; try again");
 		return;
 	}
 	while (op->done < room) {
@@ -166,8 +167,8 @@ static void write_piece(struct file_op *op, int fd)
 		const uint8_t *from = op->data + op->done;
 		size_t left = op->length - op->done;
 
-		n = op->kind == FILE_PATCH ? pwrite(fd, from, left, (off_t)(op->offset + op->done)) :
-					     write(fd, from, left);
+		n = op->kind == FILE_PATCH ? pwrite(fd, from, left, (off_t)(op->offset + op->done))
+					   : write(fd, from, left);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {

@@ -20,7 +20,7 @@ struct files;
 
 enum file_kind {
 	FILE_READ,
-	FILE_WRITE,  /* truncates first */
+	FILE_WRITE, /* truncates first */
 	FILE_APPEND,
 	FILE_PATCH, /* at the offset, of a file that exists */
 };

@@ -65,9 +65,9 @@ struct job_pipe {
 
 struct job {
 	struct request request;
-	struct list link;   /* in shard->jobs */
-	struct list queued; /* in shard->launch_queue */
-	uint64_t id;        /* on the channel */
+	struct list link;            /* in shard->jobs */
+	struct list queued;          /* in shard->launch_queue */
+	uint64_t id;                 /* on the channel */
 	struct exec_options options; /* until it was sent to the launcher, like the next */
 	int child_fds[3];            /* stdin, or -1 for none; stdout; stderr */
 	enum job_state state;
@@ -77,7 +77,7 @@ struct job {
 	struct job_pipe out, err;
 	uint32_t output_max;
 	uint64_t timeout_ms; /* from the launch */
-	struct timer timer; /* the timeout, then retries of the kill */
+	struct timer timer;  /* the timeout, then retries of the kill */
 	uint64_t start_ns, end_ns;
 	siginfo_t status;
 	struct fault fault; /* code 0: it ran */
@@ -340,7 +340,7 @@ static const struct loop_handler pidfd_handler = {.ready = on_pidfd};
 
 static struct job *job_find(struct shard *shard, uint64_t id)
 {
-	list_for_each(it, &shard->jobs) {
+	list_for_each (it, &shard->jobs) {
 		struct job *job = container_of(it, struct job, link);
 
 		if (job->id == id)
@@ -383,8 +383,9 @@ static void job_launched(struct job *job, struct launch_reply *reply)
 	loop_want_ready(shard->loop, &job->err.source);
 	if (job->kill_wanted)
 		job_kill(job);
-	else if (job->timeout_ms && timer_set(&shard->timers, &job->timer,
-					      start_ns + job->timeout_ms * CLOCK_NS_PER_MS, on_timer))
+	else if (job->timeout_ms &&
+		 timer_set(&shard->timers, &job->timer,
+			   start_ns + job->timeout_ms * CLOCK_NS_PER_MS, on_timer))
 		job_kill(job);
 }
 
@@ -393,7 +394,8 @@ static void job_not_launched(struct job *job, struct launch_reply *reply)
 	if (reply->step == LAUNCH_STEP_SPEC)
 		(void)fault_set(&job->fault, WIRE_INVALID_ARGUMENT, "EXEC: %s", reply->reason);
 	else
-		(void)fault_set_os(&job->fault, reply->error, "the command could not be started (%s)",
+		(void)fault_set_os(&job->fault, reply->error,
+				   "the command could not be started (%s)",
 				   launch_step_name(reply->step));
 	if (reply->step != LAUNCH_STEP_SPEC && reply->step != LAUNCH_STEP_LIMIT)
 		job->fault.code = WIRE_EXEC_FAILED;
@@ -436,7 +438,7 @@ static void channel_lost(struct shard *shard)
 		  shard->index);
 	loop_remove(shard->loop, &shard->launch_source);
 	shard->launch_fd = fd_close(shard->launch_fd);
-	list_for_each_safe(it, &shard->jobs) {
+	list_for_each_safe (it, &shard->jobs) {
 		struct job *job = container_of(it, struct job, link);
 
 		if (job->state <= JOB_LAUNCHING)

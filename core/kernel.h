@@ -43,7 +43,7 @@ struct kernel {
 	uint64_t start_ns; /* clock_now_ns() */
 	uint64_t epoch;    /* random; differs between any two starts */
 
-	_Atomic uint32_t connections;   /* of all cores */
-	_Atomic bool draining;          /* set once, by main */
-	_Atomic bool launcher_alive;    /* cleared once, by main */
+	_Atomic uint32_t connections; /* of all cores */
+	_Atomic bool draining;        /* set once, by main */
+	_Atomic bool launcher_alive;  /* cleared once, by main */
 };

@@ -39,17 +39,17 @@ enum {
 	LIMIT_IN_FLIGHT = 256, /* requests per connection that wait for something */
 
 	/* EXEC */
-	LIMIT_JOBS_PER_CORE = 1024,             /* three descriptors each */
-	LIMIT_JOB_OUTPUT_BYTES = 512 << 10,     /* of stdout, of stderr; both fit one frame */
-	LIMIT_JOBS_CORE_BYTES = 256 << 20,      /* captured output of all jobs of a core */
+	LIMIT_JOBS_PER_CORE = 1024,         /* three descriptors each */
+	LIMIT_JOB_OUTPUT_BYTES = 512 << 10, /* of stdout, of stderr; both fit one frame */
+	LIMIT_JOBS_CORE_BYTES = 256 << 20,  /* captured output of all jobs of a core */
 	LIMIT_JOB_ARGS = 1024,
 	LIMIT_JOB_ENV = 1024,
-	LIMIT_JOB_READ_BYTES = 64 << 10,        /* per pipe and readiness: the size of a pipe */
+	LIMIT_JOB_READ_BYTES = 64 << 10, /* per pipe and readiness: the size of a pipe */
 	LIMIT_JOB_TIMEOUT_MS_DEFAULT = 30000,
 
 	/* READ and WRITE */
 	LIMIT_FILE_THREADS = 2,
-	LIMIT_FILES_QUEUED = 512, /* per core; a lane from a file thread holds more */
+	LIMIT_FILES_QUEUED = 512,      /* per core; a lane from a file thread holds more */
 	LIMIT_FILES_BYTES = 256 << 20, /* contents in memory, of all cores */
 	LIMIT_PATH_BYTES = 4095,
 

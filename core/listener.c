@@ -57,7 +57,8 @@ static bool answers(int fd)
 static int listened_to(const struct sockaddr_un *addr)
 {
 	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-		CLEANUP(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		CLEANUP(fd_closep)
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		bool connected;
 
 		if (fd < 0)

@@ -16,9 +16,9 @@ struct listener_file {
 };
 
 enum {
-	LISTENER_E_LIVE = 1, /* another kernel listens there */
+	LISTENER_E_LIVE = 1,   /* another kernel listens there */
 	LISTENER_E_NOT_SOCKET, /* the path is taken by something that is not a socket */
-	LISTENER_E_TOO_LONG, /* the path does not fit a socket address */
+	LISTENER_E_TOO_LONG,   /* the path does not fit a socket address */
 };
 
 /*

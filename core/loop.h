@@ -42,11 +42,11 @@ struct loop_handler {
 struct loop_source {
 	const struct loop_handler *handler;
 	int fd;
-	uint32_t slot;    /* index into the loop's table; 0 while not in a loop */
-	uint8_t reading;  /* the owner wants received() */
-	uint8_t armed;    /* back end: what the operating system has been asked for */
+	uint32_t slot;   /* index into the loop's table; 0 while not in a loop */
+	uint8_t reading; /* the owner wants received() */
+	uint8_t armed;   /* back end: what the operating system has been asked for */
 	uint8_t read_seq; /* io_uring: number of the latest recv, to tell a late end from a current one */
-	uint8_t hung_up;  /* io_uring: the peer sends no more; what it sent may still be unread */
+	uint8_t hung_up; /* io_uring: the peer sends no more; what it sent may still be unread */
 };
 
 enum loop_backend {
@@ -80,7 +80,8 @@ DEFINE_CLEANUP(struct loop *, loop_free);
 /* 0 or -ENOMEM. */
 int loop_add(struct loop *loop, struct loop_source *source, int fd,
 	     const struct loop_handler *handler);
-void loop_remove(struct loop *loop, struct loop_source *source); /* of a source not added: nothing */
+void loop_remove(struct loop *loop,
+		 struct loop_source *source); /* of a source not added: nothing */
 
 void loop_listen(struct loop *loop, struct loop_source *source);
 void loop_unlisten(struct loop *loop, struct loop_source *source);
@@ -95,7 +96,8 @@ void loop_read(struct loop *loop, struct loop_source *source, bool on);
 ssize_t loop_send(struct loop *loop, struct loop_source *source, const void *bytes, size_t len);
 
 void loop_want_write(struct loop *loop, struct loop_source *source); /* once */
-void loop_want_ready(struct loop *loop, struct loop_source *source); /* once: readable, or hung up */
+void loop_want_ready(struct loop *loop,
+		     struct loop_source *source); /* once: readable, or hung up */
 
 /*
  * Waits for events and runs their handlers: at most @timeout_ns (0: only what is there; UINT64_MAX:

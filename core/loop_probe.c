@@ -114,12 +114,12 @@ int loop_uring_probe(struct loop_features *ret)
 		r = read_both_ways(&features);
 	}
 	if (r)
-		(void)snprintf(features.reason, sizeof(features.reason), "io_uring: %s%s",
-			       strerror(-r),
-			       r == -EPERM || r == -ENOSYS ?
-				       " (blocked by a seccomp profile or kernel.io_uring_disabled)" :
-			       r == -EINVAL ? " (needs Linux 6.1)" :
-					      "");
+		(void)snprintf(
+			features.reason, sizeof(features.reason), "io_uring: %s%s", strerror(-r),
+			r == -EPERM || r == -ENOSYS
+				? " (blocked by a seccomp profile or kernel.io_uring_disabled)"
+			: r == -EINVAL ? " (needs Linux 6.1)"
+				       : "");
 	else
 		(void)snprintf(features.reason, sizeof(features.reason),
 			       "probes passed, multishot recv %s, MSG_RING %s",

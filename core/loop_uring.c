@@ -28,12 +28,12 @@
  */
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include "core/base/check.h"
@@ -260,11 +260,8 @@ static void uring_forget(struct loop *loop, struct loop_source *source)
 		uint8_t bit;
 		enum kind kind;
 	} arms[] = {
-		{ARMED_RECV, KIND_RECV},
-		{ARMED_ACCEPT, KIND_ACCEPT},
-		{ARMED_WRITE, KIND_WRITE},
-		{ARMED_READY, KIND_READY},
-		{ARMED_HANGUP, KIND_HANGUP},
+		{ARMED_RECV, KIND_RECV},   {ARMED_ACCEPT, KIND_ACCEPT}, {ARMED_WRITE, KIND_WRITE},
+		{ARMED_READY, KIND_READY}, {ARMED_HANGUP, KIND_HANGUP},
 	};
 
 	for (unsigned i = 0; i < sizeof(arms) / sizeof(arms[0]); i++)
@@ -499,7 +496,8 @@ static void ring_fd_register(struct loop_uring *u)
 
 static bool op_supported(int ring_fd, unsigned op)
 {
-	CLEANUP(freep) struct io_uring_probe *probe =
+	CLEANUP(freep)
+	struct io_uring_probe *probe =
 		calloc(1, sizeof(*probe) + 256 * sizeof(struct io_uring_probe_op));
 
 	if (!probe || sys_register(ring_fd, URING_REGISTER_PROBE, probe, 256) < 0)

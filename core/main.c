@@ -39,10 +39,10 @@
 #include "sandbox/launcher.h"
 
 /* A message for whoever typed the command, beside the log. */
-#define FATAL(...)                                                \
-	do {                                                      \
+#define FATAL(...)                                                   \
+	do {                                                         \
 		(void)fprintf(stderr, "clove_kernel: " __VA_ARGS__); \
-		(void)fputc('\n', stderr);                        \
+		(void)fputc('\n', stderr);                           \
 	} while (0)
 
 /* ---- process ---- */
@@ -73,8 +73,8 @@ static uint32_t descriptors_raise(void)
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		log_warn("descriptors-not-raised", "errno=%d", errno);
-	room = limit.rlim_cur > LIMIT_FDS_SPARE * 2 ? limit.rlim_cur - LIMIT_FDS_SPARE :
-						      limit.rlim_cur / 2;
+	room = limit.rlim_cur > LIMIT_FDS_SPARE * 2 ? limit.rlim_cur - LIMIT_FDS_SPARE
+						    : limit.rlim_cur / 2;
 	return room < LIMIT_CONNECTIONS ? (uint32_t)room : LIMIT_CONNECTIONS;
 }
 
@@ -83,7 +83,8 @@ static int privileges_drop(void)
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {0};
 
-	bool dropped = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_capset, &header, none);
+	bool dropped =
+		!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_capset, &header, none);
 
 #ifndef __SANITIZE_ADDRESS__ /* its leak check at exit must trace this process */
 	dropped = dropped && !prctl(PR_SET_DUMPABLE, 0);
@@ -220,13 +221,15 @@ static void supervise(struct kernel *kernel, int signal_fd)
 		if (poll(fds, 2, -1) < 0)
 			continue;
 		if (fds[1].revents) {
-			log_error("launcher-died", "effect=\"no command can be started until a restart\"");
+			log_error("launcher-died",
+				  "effect=\"no command can be started until a restart\"");
 			atomic_store(&kernel->launcher_alive, false);
 			launcher_reap(kernel->launcher);
 			fds[1].fd = -1;
 		}
 		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
-			log_info("stopping", "signal=%u drain_ms=%d", info.ssi_signo, LIMIT_DRAIN_MS);
+			log_info("stopping", "signal=%u drain_ms=%d", info.ssi_signo,
+				 LIMIT_DRAIN_MS);
 			return;
 		}
 	}

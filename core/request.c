@@ -102,7 +102,7 @@ void request_abandon_all(struct conn *conn)
 
 struct request *request_find(struct conn *conn, uint64_t id)
 {
-	list_for_each(it, &conn->requests) {
+	list_for_each (it, &conn->requests) {
 		struct request *request = container_of(it, struct request, link);
 
 		if (request->id == id)

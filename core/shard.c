@@ -105,7 +105,7 @@ void shard_bound_output(struct shard *shard)
 {
 	if (shard->out.len <= LIMIT_OUT_SHARED_BYTES)
 		return;
-	list_for_each(it, &shard->dirty)
+	list_for_each (it, &shard->dirty)
 		conn_send(container_of(it, struct conn, dirty), true);
 	out_reset(&shard->out);
 }
@@ -232,7 +232,7 @@ static int wait_for_work(struct shard *shard)
 
 static bool any_in_flight(struct shard *shard)
 {
-	list_for_each(it, &shard->conns) {
+	list_for_each (it, &shard->conns) {
 		struct conn *conn = container_of(it, struct conn, link);
 
 		if (conn->in_flight || buf_unread(&conn->backlog))
@@ -251,8 +251,7 @@ static void drain_begin(struct shard *shard)
 	shard->draining = true;
 	shard->drain_end_ns = shard->now_ns + LIMIT_DRAIN_MS * CLOCK_NS_PER_MS;
 	listener_stop(shard);
-	if (timer_set(&shard->timers, &shard->drain_end, shard->drain_end_ns,
-		      on_drain_end))
+	if (timer_set(&shard->timers, &shard->drain_end, shard->drain_end_ns, on_drain_end))
 		shard->drain_end_ns = shard->now_ns;
 }
 

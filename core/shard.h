@@ -29,10 +29,10 @@ struct shard_stats {
 };
 
 /* Adds to a counter that only the calling thread writes: no locked instruction. */
-#define STAT_ADD(counter, n)                                                                      \
-	atomic_store_explicit(&(counter),                                                         \
-			      atomic_load_explicit(&(counter), memory_order_relaxed) +            \
-				      (uint64_t)(n),                                              \
+#define STAT_ADD(counter, n)                                                           \
+	atomic_store_explicit(&(counter),                                              \
+			      atomic_load_explicit(&(counter), memory_order_relaxed) + \
+				      (uint64_t)(n),                                   \
 			      memory_order_relaxed)
 
 /* A stretch of the shared output that belongs to one connection. */
@@ -69,7 +69,8 @@ struct shard {
 
 	_Alignas(64) _Atomic bool sleeping; /* about to wait, or waiting; see shard_wake() */
 
-	_Alignas(64) _Atomic uint32_t load; /* connections handed to it: core 0 adds, the core takes away */
+	_Alignas(64) _Atomic uint32_t
+		load; /* connections handed to it: core 0 adds, the core takes away */
 
 	_Alignas(64) struct shard_stats stats;
 	struct timers timers;

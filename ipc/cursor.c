@@ -23,22 +23,22 @@ struct head {
 static const struct format {
 	uint8_t type, width, extra, fixed;
 } formats[32] = {
-	[0x00] = {CURSOR_NIL, 0, 0, 0},    [0x01] = {CURSOR_NONE, 0, 0, 0},
-	[0x02] = {CURSOR_BOOL, 0, 0, 0},   [0x03] = {CURSOR_BOOL, 0, 0, 1},
-	[0x04] = {CURSOR_BIN, 1, 0, 0},    [0x05] = {CURSOR_BIN, 2, 0, 0},
-	[0x06] = {CURSOR_BIN, 4, 0, 0},    [0x07] = {CURSOR_EXT, 1, 1, 0},
-	[0x08] = {CURSOR_EXT, 2, 1, 0},    [0x09] = {CURSOR_EXT, 4, 1, 0},
-	[0x0a] = {CURSOR_FLOAT, 4, 0, 0},  [0x0b] = {CURSOR_FLOAT, 8, 0, 0},
-	[0x0c] = {CURSOR_INT, 1, 0, 0},    [0x0d] = {CURSOR_INT, 2, 0, 0},
-	[0x0e] = {CURSOR_INT, 4, 0, 0},    [0x0f] = {CURSOR_INT, 8, 0, 0},
-	[0x10] = {CURSOR_INT, 1, 0, 1},    [0x11] = {CURSOR_INT, 2, 0, 1},
-	[0x12] = {CURSOR_INT, 4, 0, 1},    [0x13] = {CURSOR_INT, 8, 0, 1},
-	[0x14] = {CURSOR_EXT, 0, 1, 1},    [0x15] = {CURSOR_EXT, 0, 1, 2},
-	[0x16] = {CURSOR_EXT, 0, 1, 4},    [0x17] = {CURSOR_EXT, 0, 1, 8},
-	[0x18] = {CURSOR_EXT, 0, 1, 16},   [0x19] = {CURSOR_STR, 1, 0, 0},
-	[0x1a] = {CURSOR_STR, 2, 0, 0},    [0x1b] = {CURSOR_STR, 4, 0, 0},
-	[0x1c] = {CURSOR_ARRAY, 2, 0, 0},  [0x1d] = {CURSOR_ARRAY, 4, 0, 0},
-	[0x1e] = {CURSOR_MAP, 2, 0, 0},    [0x1f] = {CURSOR_MAP, 4, 0, 0},
+	[0x00] = {CURSOR_NIL, 0, 0, 0},   [0x01] = {CURSOR_NONE, 0, 0, 0},
+	[0x02] = {CURSOR_BOOL, 0, 0, 0},  [0x03] = {CURSOR_BOOL, 0, 0, 1},
+	[0x04] = {CURSOR_BIN, 1, 0, 0},   [0x05] = {CURSOR_BIN, 2, 0, 0},
+	[0x06] = {CURSOR_BIN, 4, 0, 0},   [0x07] = {CURSOR_EXT, 1, 1, 0},
+	[0x08] = {CURSOR_EXT, 2, 1, 0},   [0x09] = {CURSOR_EXT, 4, 1, 0},
+	[0x0a] = {CURSOR_FLOAT, 4, 0, 0}, [0x0b] = {CURSOR_FLOAT, 8, 0, 0},
+	[0x0c] = {CURSOR_INT, 1, 0, 0},   [0x0d] = {CURSOR_INT, 2, 0, 0},
+	[0x0e] = {CURSOR_INT, 4, 0, 0},   [0x0f] = {CURSOR_INT, 8, 0, 0},
+	[0x10] = {CURSOR_INT, 1, 0, 1},   [0x11] = {CURSOR_INT, 2, 0, 1},
+	[0x12] = {CURSOR_INT, 4, 0, 1},   [0x13] = {CURSOR_INT, 8, 0, 1},
+	[0x14] = {CURSOR_EXT, 0, 1, 1},   [0x15] = {CURSOR_EXT, 0, 1, 2},
+	[0x16] = {CURSOR_EXT, 0, 1, 4},   [0x17] = {CURSOR_EXT, 0, 1, 8},
+	[0x18] = {CURSOR_EXT, 0, 1, 16},  [0x19] = {CURSOR_STR, 1, 0, 0},
+	[0x1a] = {CURSOR_STR, 2, 0, 0},   [0x1b] = {CURSOR_STR, 4, 0, 0},
+	[0x1c] = {CURSOR_ARRAY, 2, 0, 0}, [0x1d] = {CURSOR_ARRAY, 4, 0, 0},
+	[0x1e] = {CURSOR_MAP, 2, 0, 0},   [0x1f] = {CURSOR_MAP, 4, 0, 0},
 };
 
 static uint64_t load_be(const uint8_t *p, unsigned width)

@@ -57,7 +57,8 @@ int cursor_read_uint(struct cursor *c, uint64_t *ret_value);
 int cursor_read_int(struct cursor *c, int64_t *ret_value);
 int cursor_read_float(struct cursor *c, double *ret_value); /* floats and integers */
 int cursor_read_str(struct cursor *c, const char **ret_bytes, uint32_t *ret_len);
-int cursor_read_bytes(struct cursor *c, const uint8_t **ret_bytes, uint32_t *ret_len); /* str or bin */
+int cursor_read_bytes(struct cursor *c, const uint8_t **ret_bytes,
+		      uint32_t *ret_len); /* str or bin */
 int cursor_read_array(struct cursor *c, uint32_t *ret_count);
 int cursor_read_map(struct cursor *c, uint32_t *ret_pairs);
 

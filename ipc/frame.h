@@ -14,10 +14,10 @@
 
 enum {
 	FRAME_HEADER_BYTES = 16,
-	FRAME_PAYLOAD_MAX = 1 << 20,                       /* one value handed over */
-	FRAME_BODY_MAX = FRAME_PAYLOAD_MAX + (64 << 10),   /* with the arguments around it */
-	FRAME_DEPTH_MAX = 32,                              /* nesting of arrays and maps in one argument, an empty one too */
-	FRAME_LIST_MAX = 4096,                             /* items in one answer of a call that lists */
+	FRAME_PAYLOAD_MAX = 1 << 20,                     /* one value handed over */
+	FRAME_BODY_MAX = FRAME_PAYLOAD_MAX + (64 << 10), /* with the arguments around it */
+	FRAME_DEPTH_MAX = 32,  /* nesting of arrays and maps in one argument, an empty one too */
+	FRAME_LIST_MAX = 4096, /* items in one answer of a call that lists */
 	FRAME_VERSION = 1,
 };
 
@@ -42,4 +42,5 @@ static inline void frame_write(uint8_t bytes[FRAME_HEADER_BYTES], const struct f
 	memcpy(bytes, frame, FRAME_HEADER_BYTES);
 }
 
-_Static_assert(sizeof(struct frame) == FRAME_HEADER_BYTES, "struct frame is the header on the wire");
+_Static_assert(sizeof(struct frame) == FRAME_HEADER_BYTES,
+	       "struct frame is the header on the wire");

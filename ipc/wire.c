@@ -10,8 +10,15 @@
 const struct wire_call wire_calls[] = {
 #define CALL(call, number, needs, handler, doc) \
 	[WIRE_CALL_##call] = {.name = #call, .op = number, .right = WIRE_RIGHT_##needs, .args = {
-#define ARG(arg, kind, presence, doc) {.name = #arg, .type = WIRE_TYPE_##kind, .optional = presence},
-#define END_CALL {.name = NULL}}},
+#define ARG(arg, kind, presence, doc) \
+	{.name = #arg, .type = WIRE_TYPE_##kind, .optional = presence},
+#define END_CALL             \
+	{                    \
+		.name = NULL \
+	}                    \
+	}                    \
+	}                    \
+	,
 #include "ipc/wire.def"
 };
 

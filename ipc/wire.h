@@ -65,7 +65,7 @@ struct wire_arg {
 struct wire_call {
 	const char *name;
 	uint16_t op;
-	uint32_t right; /* WIRE_RIGHT_x */
+	uint32_t right;                          /* WIRE_RIGHT_x */
 	struct wire_arg args[WIRE_ARGS_MAX + 1]; /* ends with a NULL name; optional ones last */
 };
 

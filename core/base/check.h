@@ -10,10 +10,10 @@
 
 _Noreturn void check_failed(const char *cond, const char *func, const char *file, int line);
 
-#define CHECK(cond)                                                              \
-	do {                                                                     \
-		if (__builtin_expect(!(cond), 0))                                \
-			check_failed(#cond, __func__, __FILE__, __LINE__);       \
+#define CHECK(cond)                                                        \
+	do {                                                               \
+		if (__builtin_expect(!(cond), 0))                          \
+			check_failed(#cond, __func__, __FILE__, __LINE__); \
 	} while (0)
 
 #define UNREACHABLE() check_failed("unreachable", __func__, __FILE__, __LINE__)

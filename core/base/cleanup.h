@@ -39,11 +39,11 @@ static inline void fd_closep(int *fd)
 	*fd = fd_close(*fd);
 }
 
-#define TAKE_FD(fd)                       \
-	__extension__({                   \
-		int take_ = (fd);         \
-		(fd) = -1;                \
-		take_;                    \
+#define TAKE_FD(fd)               \
+	__extension__({           \
+		int take_ = (fd); \
+		(fd) = -1;        \
+		take_;            \
 	})
 
 static inline void freep(void *p)

@@ -8,7 +8,7 @@
 
 int err_slow(int r, const char *func, const char *file, int line)
 {
-	log_debug("error", "errno=%d text=\"%s\" at=%s:%d func=%s", -r, strerrordesc_np(-r), file, line,
-		  func);
+	log_debug("error", "errno=%d text=\"%s\" at=%s:%d func=%s", -r, strerrordesc_np(-r), file,
+		  line, func);
 	return r;
 }

@@ -14,13 +14,12 @@ struct list {
 	struct list *prev, *next;
 };
 
-#define LIST_INIT(name)                \
-	{                              \
-		&(name), &(name)       \
+#define LIST_INIT(name)          \
+	{                        \
+		&(name), &(name) \
 	}
 
-#define container_of(ptr, type, member) \
-	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 static inline void list_init(struct list *l)
 {
@@ -72,6 +71,6 @@ static inline void list_move(struct list *to, struct list *from)
 
 #define list_for_each(it, head) for (struct list *it = (head)->next; it != (head); it = it->next)
 
-#define list_for_each_safe(it, head)                                                 \
-	for (struct list *it = (head)->next, *it##_next = it->next; it != (head);    \
+#define list_for_each_safe(it, head)                                              \
+	for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
 	     it = it##_next, it##_next = it->next)

@@ -31,11 +31,11 @@ static void read_every_way(struct cursor at)
 	double d;
 	bool b;
 
-#define READ(call)                                              \
-	do {                                                    \
-		c = at;                                         \
+#define READ(call)                                                  \
+	do {                                                        \
+		c = at;                                             \
 		require((call) ? c.pos == at.pos : c.pos > at.pos); \
-		require(c.pos <= c.end);                        \
+		require(c.pos <= c.end);                            \
 	} while (0)
 	READ(cursor_read_nil(&c));
 	READ(cursor_read_bool(&c, &b));

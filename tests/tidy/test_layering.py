@@ -129,3 +129,14 @@ def test_a_static_function_stands_in_one_place():
 def test_generated_files_are_up_to_date(command):
     result = subprocess.run(["/usr/bin/python3", command, "--check"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_formatter_has_nothing_to_change():
+    version = subprocess.run(["clang-format", "--version"], capture_output=True, text=True, check=False).stdout
+    if "version 14." not in version:
+        pytest.skip(f"formatted with clang-format 14; here: {version.strip() or 'none'}")
+    files = [str(path) for path in c_files() if path.suffix != ".def"]
+    done = subprocess.run(
+        ["clang-format", "--dry-run", "--Werror", *files], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

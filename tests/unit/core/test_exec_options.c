@@ -172,15 +172,18 @@ static void bad_values_are_refused(void **state)
 		{"cwd", "\xc4\x03/\0x", 5, "absolute"},
 		{"cwd", "\x05", 1, "absolute"},
 		{"env", "\x90", 1, "map"},
-		{"env", "\x81\xa3"
-			"A=B\xa1x",
+		{"env",
+		 "\x81\xa3"
+		 "A=B\xa1x",
 		 7, "env"},
 		{"env", "\x81\xa0\xa1x", 4, "env"},
-		{"env", "\x81\xa1"
-			"A\x05",
+		{"env",
+		 "\x81\xa1"
+		 "A\x05",
 		 4, "env"},
-		{"env", "\x81\xc4\x02"
-			"A\0\xa1x",
+		{"env",
+		 "\x81\xc4\x02"
+		 "A\0\xa1x",
 		 7, "env"},
 		{"stdin", "\x05", 1, "stdin"},
 		{"timeout_ms", "\xff", 1, "timeout_ms"},

@@ -119,7 +119,8 @@ static struct end *end_new(struct loop *loop)
 	struct end *end = calloc(1, sizeof(*end));
 	int fds[2];
 
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds),
+			 0);
 	end->peer = fds[1];
 	end->loop = loop;
 	assert_int_equal(loop_add(loop, &end->source, fds[0], &handler), 0);
@@ -137,11 +138,11 @@ static void end_free(struct loop *loop, struct end *end)
 	free(end);
 }
 
-#define WAIT_UNTIL(loop, cond)                                            \
-	do {                                                              \
+#define WAIT_UNTIL(loop, cond)                                             \
+	do {                                                               \
 		for (int step_ = 0; step_ < STEPS_MAX && !(cond); step_++) \
-			assert_int_equal(loop_wait(loop, STEP_NS), 0);    \
-		assert_true(cond);                                        \
+			assert_int_equal(loop_wait(loop, STEP_NS), 0);     \
+		assert_true(cond);                                         \
 	} while (0)
 
 /* @armed: how far the recv was when the peer sent and closed: not asked for, asked for, in the kernel. */
@@ -184,7 +185,8 @@ static void end_behind_much_unread_arrives(void **state)
 		struct end *end = end_new(*state);
 		int room = 1 << 20;
 
-		assert_int_equal(setsockopt(end->peer, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+		assert_int_equal(setsockopt(end->peer, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)),
+				 0);
 		if (round % 2) {
 			loop_read(*state, &end->source, true);
 			assert_int_equal(loop_wait(*state, 0), 0);

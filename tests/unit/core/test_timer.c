@@ -118,7 +118,8 @@ static void random_walk_agrees_with_a_plain_array(void **state)
 			break;
 		default:
 			item->wanted = now + 1 + (uint64_t)(rand_r(&seed) % 1000);
-			assert_int_equal(timer_set(&timers, &item->timer, item->wanted, on_fire), 0);
+			assert_int_equal(timer_set(&timers, &item->timer, item->wanted, on_fire),
+					 0);
 		}
 		next = model_next(items);
 		assert_true(timers_next(&timers, now) == (next == UINT64_MAX ? next : next - now));

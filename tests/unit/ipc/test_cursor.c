@@ -33,10 +33,10 @@ static struct cursor packed(msgpack_sbuffer *sb)
 
 static void integers_of_every_width_are_read(void **state)
 {
-	static const int64_t values[] = {0,	   1,	   127,	    128,	255,	   256,
-					 65535,	   65536,  4294967295, 4294967296, INT64_MAX, -1,
-					 -32,	   -33,	   -128,    -129,	-32768,	   -32769,
-					 -2147483648, -2147483649, INT64_MIN};
+	static const int64_t values[] = {
+		0,     1,          127,        128,       255,         256,         65535,
+		65536, 4294967295, 4294967296, INT64_MAX, -1,          -32,         -33,
+		-128,  -129,       -32768,     -32769,    -2147483648, -2147483649, INT64_MIN};
 	msgpack_sbuffer *sb = *state;
 	msgpack_packer pk;
 	struct cursor c;
@@ -184,9 +184,8 @@ static void reserved_byte_is_invalid_anywhere(void **state)
 
 static void extensions_are_skipped_whole(void **state)
 {
-	static const uint8_t exts[] = {0xd4, 7, 1,  0xd5, 7, 1, 2,	 0xc7, 0, 7, 0xc7, 2,
-				       7,    1, 2,  0xc8, 0, 1, 7, 9, 0xc9, 0, 0, 0,	1,
-				       7,    9};
+	static const uint8_t exts[] = {0xd4, 7,    1, 0xd5, 7, 1, 2,    0xc7, 0, 7, 0xc7, 2, 7, 1,
+				       2,    0xc8, 0, 1,    7, 9, 0xc9, 0,    0, 0, 1,    7, 9};
 	struct cursor c = cursor_make(exts, sizeof(exts));
 
 	(void)state;
@@ -220,7 +219,8 @@ static void skip_agrees_with_msgpack_c_on_random_bytes(void **state)
 		int r;
 
 		for (size_t i = 0; i < len; i++)
-			bytes[i] = (uint8_t)(rand_r(&seed) % 3 ? rand_r(&seed) : 0x80 + rand_r(&seed) % 96);
+			bytes[i] = (uint8_t)(rand_r(&seed) % 3 ? rand_r(&seed)
+							       : 0x80 + rand_r(&seed) % 96);
 		c = cursor_make(bytes, len);
 		r = cursor_skip(&c);
 		/* msgpack-c allocates what a count announces before it looks for the bytes. */

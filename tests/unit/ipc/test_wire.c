@@ -39,13 +39,15 @@ static void numbers_of_the_original_are_kept(void **state)
 		const char *name;
 		uint16_t op;
 	} originals[] = {
-		{"NOOP", 0x00},	      {"THINK", 0x01},	 {"EXEC", 0x02},   {"READ", 0x03},
-		{"WRITE", 0x04},      {"SPAWN", 0x10},	 {"KILL", 0x11},   {"LIST", 0x12},
-		{"PAUSE", 0x14},      {"RESUME", 0x15},	 {"SEND", 0x20},   {"RECV", 0x21},
-		{"BROADCAST", 0x22},  {"REGISTER", 0x23}, {"STORE", 0x30}, {"FETCH", 0x31},
-		{"DELETE", 0x32},     {"KEYS", 0x33},	 {"HTTP", 0x50},   {"SUBSCRIBE", 0x60},
-		{"ASYNC_POLL", 0x80}, {"WORLD_RESTORE", 0xa8}, {"TUNNEL_CONFIG", 0xb4},
-		{"METRICS_CGROUP", 0xc3}, {"LLM_REPORT", 0xf0}, {"HELLO", 0xfe}, {"EXIT", 0xff},
+		{"NOOP", 0x00},          {"THINK", 0x01},         {"EXEC", 0x02},
+		{"READ", 0x03},          {"WRITE", 0x04},         {"SPAWN", 0x10},
+		{"KILL", 0x11},          {"LIST", 0x12},          {"PAUSE", 0x14},
+		{"RESUME", 0x15},        {"SEND", 0x20},          {"RECV", 0x21},
+		{"BROADCAST", 0x22},     {"REGISTER", 0x23},      {"STORE", 0x30},
+		{"FETCH", 0x31},         {"DELETE", 0x32},        {"KEYS", 0x33},
+		{"HTTP", 0x50},          {"SUBSCRIBE", 0x60},     {"ASYNC_POLL", 0x80},
+		{"WORLD_RESTORE", 0xa8}, {"TUNNEL_CONFIG", 0xb4}, {"METRICS_CGROUP", 0xc3},
+		{"LLM_REPORT", 0xf0},    {"HELLO", 0xfe},         {"EXIT", 0xff},
 	};
 
 	(void)state;
