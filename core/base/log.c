@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -46,29 +46,30 @@ static void neutralise(char *line, size_t len)
 			line[i] = '?';
 }
 
-static _Atomic unsigned lost;
-
 /*
  * A core must not wait for whoever reads the log. Polled writable, a pipe has room for a page, and no line is
- * that long. What finds none is counted, and the next line that gets out says how many.
+ * that long; the lock keeps another thread from taking that room first. What finds none is counted, and the
+ * next line that gets out says how many.
  */
 static void put(const char *line, size_t len)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static unsigned lost;
 	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char note[64];
-	unsigned count;
 	int n;
 
-	if (poll(&out, 1, 0) != 1 || !(out.revents & POLLOUT)) {
-		(void)atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
-		return;
-	}
-	count = atomic_exchange_explicit(&lost, 0, memory_order_relaxed);
-	if (count) {
-		n = snprintf(note, sizeof(note), "log-lost lines=%u\n", count);
+	(void)pthread_mutex_lock(&lock);
+	if (lost && poll(&out, 1, 0) == 1 && out.revents & POLLOUT) {
+		n = snprintf(note, sizeof(note), "log-lost lines=%u\n", lost);
 		(void)!write(STDERR_FILENO, note, (size_t)n);
+		lost = 0;
 	}
-	(void)!write(STDERR_FILENO, line, len);
+	if (poll(&out, 1, 0) == 1 && out.revents & POLLOUT)
+		(void)!write(STDERR_FILENO, line, len);
+	else
+		lost++;
+	(void)pthread_mutex_unlock(&lock);
 }
 
 void log_line(enum log_level level, const char *event, const char *format, ...)

@@ -2,6 +2,7 @@
 """The end of a kernel: what is in flight is answered, what will not end is ended."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -183,3 +184,23 @@ def test_a_signal_right_after_the_start_ends_it_well(start_kernel, io):
     for _ in range(5):
         kernel = start_kernel(io=io, cores=3)
         kernel.stop()
+
+
+def test_a_log_that_nobody_reads_stops_nothing(start_kernel):
+    read_end, write_end = os.pipe()
+    kernel = start_kernel(cores=2, preexec=lambda: os.dup2(write_end, 2))
+    filler = os.open(f"/proc/self/fd/{write_end}", os.O_WRONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(filler, b"x" * 4096)
+    os.kill(kernel.launcher_pid(), signal.SIGKILL)  # which every core has a line for
+    for _ in range(2):
+        client = kernel.client()
+        wait_until(lambda c=client: c.call("STATS")["launcher"] is False, "the launcher is missed")
+        client.assert_alive()
+    os.read(read_end, 1 << 20)
+    kernel.stop()
+    os.close(write_end)
+    os.close(filler)
+    assert re.search(rb"^log-lost lines=[1-9]\d*$", os.read(read_end, 1 << 20), re.MULTILINE)
+    os.close(read_end)
