@@ -28,7 +28,7 @@ static const char usage[] =
 	"\n"
 	"Options:\n"
 	"  --socket PATH       Socket path (default: " SOCKET_DEFAULT ")\n"
-	"  --no-sandbox        Disable Linux namespace isolation\n"
+	"  --no-sandbox        Disable Linux namespace isolation (nothing to disable yet)\n"
 	"  --log-level LEVEL   Log level: debug, info, warn, error (default: info)\n"
 	"  --cores N           Event loops, 1 to 16 (default: the CPUs allowed less one, at least 1)\n"
 	"  --io BACKEND        auto, uring or epoll (default: auto)\n"
@@ -37,7 +37,7 @@ static const char usage[] =
 	"  --config FILE       Settings in INI form, section [core]: socket, sandbox, log_level,\n"
 	"                      cores, io, data_dir\n"
 	"  --version           Print the version and end\n"
-	"  --help              Print this and end\n"
+	"  --help, -h          Print this and end\n"
 	"\n"
 	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
 	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_CONFIG. The command line wins over the\n"
@@ -106,23 +106,26 @@ static int io_read(struct config *c, const char *value)
 }
 
 static const struct setting {
-	const char *option, *variable, *key;
+	const char *option; /* with its dashes */
+	const char *variable, *key;
 	int (*read)(struct config *config, const char *value);
 	const char *wanted;
 } settings[] = {
-	{"socket", "CLOVE_SOCKET", "socket", socket_read, "a path"},
-	{"data-dir", "CLOVE_DATA_DIR", "data_dir", data_dir_read, "a path"},
-	{"log-level", "CLOVE_LOG_LEVEL", "log_level", log_level_read, "debug, info, warn or error"},
+	{"--socket", "CLOVE_SOCKET", "socket", socket_read, "a path"},
+	{"--data-dir", "CLOVE_DATA_DIR", "data_dir", data_dir_read, "a path"},
+	{"--log-level", "CLOVE_LOG_LEVEL", "log_level", log_level_read,
+	 "debug, info, warn or error"},
 	{NULL, "CLOVE_SANDBOX", "sandbox", sandbox_read, "yes or no"},
-	{"cores", "CLOVE_CORES", "cores", cores_read, "a number from 1 to 16"},
-	{"io", "CLOVE_IO", "io", io_read, "auto, uring or epoll"},
+	{"--cores", "CLOVE_CORES", "cores", cores_read, "a number from 1 to 16"},
+	{"--io", "CLOVE_IO", "io", io_read, "auto, uring or epoll"},
 };
 
 #define SETTING_COUNT (sizeof(settings) / sizeof(settings[0]))
 
 static int complain(const char *where, const char *value, const char *wanted)
 {
-	(void)fprintf(stderr, "clove_kernel: %s: \"%s\" is not %s\n", where, value, wanted);
+	(void)fprintf(stderr, "clove_kernel: %s: \"%s\" is not %s; see clove_kernel --help\n",
+		      where, value, wanted);
 	return CONFIG_E_BAD;
 }
 
@@ -201,7 +204,10 @@ static int on_file_entry(void *user, const char *section, const char *name, cons
 		(void)snprintf(text, sizeof(text), "\"%s\" is not %s", value, settings[i].wanted);
 		return object_to(reader, section, name, text);
 	}
-	return object_to(reader, section, name, "there is no such setting");
+	return object_to(reader, section, name,
+			 strcmp(section, "core")
+				 ? "there is no such section, only [core]"
+				 : "there is no such setting, see clove_kernel --help");
 }
 
 static int file_read(struct config *config)
@@ -213,8 +219,10 @@ static int file_read(struct config *config)
 		return 0;
 	reader.file = fopen(config->file, "re");
 	if (!reader.file) {
-		(void)fprintf(stderr, "clove_kernel: %s: cannot be read: %s\n", config->file,
-			      strerror(errno));
+		(void)fprintf(
+			stderr,
+			"clove_kernel: %s: cannot be read: %s; name another with --config or CLOVE_CONFIG\n",
+			config->file, strerror(errno));
 		return CONFIG_E_BAD;
 	}
 	line = ini_parse_stream(on_file_line, &reader, on_file_entry, &reader);
@@ -253,7 +261,7 @@ static void options_make(struct option *ret_options)
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
 		if (settings[i].option)
-			*o++ = (struct option){settings[i].option, required_argument, NULL,
+			*o++ = (struct option){settings[i].option + 2, required_argument, NULL,
 					       OPTION_SETTING + (int)i};
 	*o++ = (struct option){"no-sandbox", no_argument, NULL, OPTION_NO_SANDBOX};
 	*o++ = (struct option){"config", required_argument, NULL, OPTION_CONFIG};
@@ -268,6 +276,7 @@ static int option_apply(struct config *config, int option, bool only_file)
 
 	switch (option) {
 	case OPTION_HELP:
+	case 'h':
 		(void)fputs(usage, stdout);
 		return CONFIG_E_EXIT;
 	case OPTION_VERSION:
@@ -294,13 +303,15 @@ static int option_apply(struct config *config, int option, bool only_file)
 /* @only_file looks for --config, --help and --version, before the weaker sources are read. */
 static int command_line_read(struct config *config, int argc, char **argv, bool only_file)
 {
+	static char program[] = "clove_kernel";
 	struct option options[SETTING_COUNT + 5];
 	int option;
 	int r;
 
+	argv[0] = program; /* for getopt's complaints to begin as ours do */
 	options_make(options);
 	optind = 1;
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		r = option_apply(config, option, only_file);
 		if (r)
 			return r;

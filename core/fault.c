@@ -14,6 +14,10 @@ static void fault_text(struct fault *fault, enum wire_error code, const char *fo
 {
 	*fault = (struct fault){.code = code};
 	(void)vsnprintf(fault->message, sizeof(fault->message), format, ap);
+	/* A caller's words may be in it, of any bytes, cut anywhere; the message is text. */
+	for (char *c = fault->message; *c; c++)
+		if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
+			*c = '?';
 }
 
 enum wire_error fault_set(struct fault *fault, enum wire_error code, const char *format, ...)

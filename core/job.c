@@ -68,8 +68,8 @@ struct job {
 	struct list link;            /* in shard->jobs */
 	struct list queued;          /* in shard->launch_queue */
 	uint64_t id;                 /* on the channel */
-	struct exec_options options; /* until it was sent to the launcher, like the next */
-	int child_fds[3];            /* stdin, or -1 for none; stdout; stderr */
+	struct exec_options options; /* until the launcher has answered */
+	int child_fds[3];            /* until it was asked: stdin, or -1 for none; stdout; stderr */
 	enum job_state state;
 	bool timed_out, kill_wanted, kill_pending;
 	pid_t pid;
@@ -112,11 +112,10 @@ static void pidfd_close(struct job *job)
 	job->pidfd.fd = -1;
 }
 
-/* What only the launch needed. */
+/* The command's side of the descriptors: it has them now, or never will. */
 static void launch_release(struct job *job)
 {
 	list_unlink(&job->queued);
-	exec_options_deinit(&job->options);
 	for (unsigned i = 0; i < 3; i++)
 		job->child_fds[i] = fd_close(job->child_fds[i]);
 }
@@ -127,6 +126,7 @@ static void job_free(struct request *request)
 	struct shard *shard = request->shard;
 
 	launch_release(job);
+	exec_options_deinit(&job->options);
 	pipe_close(shard, &job->out);
 	pipe_close(shard, &job->err);
 	pidfd_close(job);
@@ -180,6 +180,7 @@ static void job_finish(struct job *job)
 	job->state = JOB_DONE;
 	timer_unset(&shard->timers, &job->timer);
 	launch_release(job);
+	exec_options_deinit(&job->options);
 	pipe_close(shard, &job->out);
 	pipe_close(shard, &job->err);
 	pidfd_close(job);
@@ -374,6 +375,7 @@ static void job_launched(struct job *job, struct launch_reply *reply)
 	uint64_t start_ns = job->start_ns;
 
 	job->state = JOB_RUNNING;
+	exec_options_deinit(&job->options);
 	if (job_adopt(job, reply)) {
 		(void)launch_kill(shard->launch_fd, job->id, SIGKILL);
 		job_fail(job, WIRE_BUSY, "no descriptor left to watch the command");
@@ -393,10 +395,14 @@ static void job_not_launched(struct job *job, struct launch_reply *reply)
 {
 	if (reply->step == LAUNCH_STEP_SPEC)
 		(void)fault_set(&job->fault, WIRE_INVALID_ARGUMENT, "EXEC: %s", reply->reason);
+	else if (reply->step == LAUNCH_STEP_CWD)
+		(void)fault_set_os(&job->fault, reply->error,
+				   "the command could not be started (cwd \"%.100s\")",
+				   job->options.cwd);
 	else
 		(void)fault_set_os(&job->fault, reply->error,
-				   "the command could not be started (%s)",
-				   launch_step_name(reply->step));
+				   "the command could not be started (%s \"%.100s\")",
+				   launch_step_name(reply->step), job->options.argv.items[0]);
 	if (reply->step != LAUNCH_STEP_SPEC && reply->step != LAUNCH_STEP_LIMIT)
 		job->fault.code = WIRE_EXEC_FAILED;
 	job->fault.step = launch_step_name(reply->step);

@@ -93,21 +93,41 @@ static int read_both_ways(const struct loop_features *features)
 	return r ? r : read_to_end(features, true);
 }
 
-static bool switched_off(const char *feature)
+/* Reads CLOVE_URING. A misspelt switch would have a test pass that tested nothing: -EINVAL. */
+static int switches_read(struct loop_features *features)
 {
-	const char *switches = getenv("CLOVE_URING");
+	const char *word = getenv("CLOVE_URING");
 
-	return switches && strstr(switches, feature);
+	while (word && *word) {
+		size_t len = strcspn(word, ",");
+
+		if (len == strlen("-multishot") && !strncmp(word, "-multishot", len))
+			features->multishot_recv = false;
+		else if (len == strlen("-msgring") && !strncmp(word, "-msgring", len))
+			features->msg_ring = false;
+		else
+			return -EINVAL;
+		word += len + (word[len] == ',');
+	}
+	return 0;
 }
 
 int loop_uring_probe(struct loop_features *ret)
 {
 	struct loop_features features = {
 		.backend = LOOP_URING,
-		.multishot_recv = !switched_off("-multishot"),
-		.msg_ring = !switched_off("-msgring"),
+		.multishot_recv = true,
+		.msg_ring = true,
 	};
-	int r = read_both_ways(&features);
+	int r;
+
+	if (switches_read(&features)) {
+		(void)snprintf(features.reason, sizeof(features.reason),
+			       "CLOVE_URING knows -multishot and -msgring only");
+		*ret = features;
+		return -EINVAL;
+	}
+	r = read_both_ways(&features);
 
 	if (r == -EIO && features.multishot_recv) {
 		features.multishot_recv = false;

@@ -45,6 +45,13 @@
 		(void)fputc('\n', stderr);                           \
 	} while (0)
 
+enum {
+	EXIT_USAGE = 2,
+	ECHO_MS = 100,
+};
+
+static uint64_t stopping_ns; /* when the first signal came; read by the handler of the second */
+
 /* ---- process ---- */
 
 static int signals_open(void)
@@ -235,11 +242,26 @@ static void supervise(struct kernel *kernel, int signal_fd)
 	}
 }
 
-/* From now on a signal ends the process as usual: the second one is "now". */
+/*
+ * The second signal is "now", unless it is the first one's echo: timeout(1), for one, signals its child and
+ * then the group.
+ */
+static void on_second_signal(int signo)
+{
+	if (clock_now_ns() - stopping_ns < ECHO_MS * CLOCK_NS_PER_MS)
+		return;
+	(void)signal(signo, SIG_DFL);
+	(void)raise(signo);
+}
+
 static void signals_unblock(void)
 {
+	struct sigaction action = {.sa_handler = on_second_signal, .sa_flags = SA_RESTART};
 	sigset_t set;
 
+	stopping_ns = clock_now_ns();
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGINT, &action, NULL);
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGINT);
@@ -254,10 +276,11 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 		listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 		return EXIT_FAILURE;
 	}
-	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u sandbox=%s pid=%d",
-		 CLOVE_VERSION, kernel->config->socket_path, kernel->core_count,
-		 loop_backend_name(kernel->io.backend), kernel->user.uid,
-		 kernel->config->sandbox ? "yes" : "no", getpid());
+	if (kernel->config->sandbox)
+		log_warn("sandbox-missing", "reason=\"this version has none yet\"");
+	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u pid=%d", CLOVE_VERSION,
+		 kernel->config->socket_path, kernel->core_count,
+		 loop_backend_name(kernel->io.backend), kernel->user.uid, getpid());
 	supervise(kernel, signal_fd);
 	signals_unblock();
 	drain(kernel);
@@ -286,7 +309,7 @@ int main(int argc, char **argv)
 		return launcher_main();
 	r = config_read(&config, argc, argv);
 	if (r)
-		return r == CONFIG_E_EXIT ? EXIT_SUCCESS : EXIT_FAILURE;
+		return r == CONFIG_E_EXIT ? EXIT_SUCCESS : EXIT_USAGE;
 	log_init("", config.log_level);
 	r = launcher_start(&launcher);
 	if (r) {

@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/cleanup.h"
@@ -41,6 +43,14 @@ static int groups_read(struct user *user)
 	}
 }
 
+/* Where commands start: a home that is not there (nobody's, say) would let none of them. */
+static bool enterable(const char *dir)
+{
+	struct stat st;
+
+	return *dir == '/' && !stat(dir, &st) && S_ISDIR(st.st_mode) && !access(dir, X_OK);
+}
+
 int user_init(struct user *user, uid_t uid)
 {
 	CLEANUP(freep) char *text = malloc(PASSWD_BYTES);
@@ -56,7 +66,7 @@ int user_init(struct user *user, uid_t uid)
 	if (found)
 		user->gid = passwd.pw_gid;
 	user->name = strdup(r == 0 && found ? passwd.pw_name : number);
-	user->home = strdup(r == 0 && found && passwd.pw_dir[0] == '/' ? passwd.pw_dir : "/");
+	user->home = strdup(r == 0 && found && enterable(passwd.pw_dir) ? passwd.pw_dir : "/");
 	if (!user->name || !user->home) {
 		user_deinit(user);
 		return err_raise(-ENOMEM);

@@ -104,3 +104,9 @@ def test_the_kernel_gives_up_its_rights(kernel):
         for name in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
             assert int(fields[name], 16) == 0, f"thread {fields['Name']} keeps {name}"
         assert fields["NoNewPrivs"] == "1", f"thread {fields['Name']}"
+
+
+def test_a_misspelt_switch_is_refused(directory):
+    places = ["--socket", str(directory / "unused.sock"), "--data-dir", str(directory / "unused")]
+    done = kernels.run(*places, "--io", "uring", env={"CLOVE_URING": "-multishots"})
+    assert done.returncode == 1 and "CLOVE_URING" in done.stderr

@@ -81,6 +81,9 @@ def test_a_command_that_cannot_be_run_says_at_which_step(client, directory):
     assert_exec_failed(client.refused("EXEC", [str(directory)]), "exec", 13)
     assert_exec_failed(client.refused("EXEC", [str(broken)]), "exec", 8)
     assert_exec_failed(client.refused("EXEC", ["true"], {"cwd": "/no/such/directory"}), "cwd", 2)
+    assert '"/no/such/directory"' in client.refused("EXEC", ["true"], {"cwd": "/no/such/directory"}).message
+    assert '"/no/such/program"' in client.refused("EXEC", ["/no/such/program"]).message
+    assert client.refused("EXEC", [b"/no/\x1b\xff"]).message.count('"/no/??"') == 1
     assert_exec_failed(client.refused("EXEC", ["true"], {"cwd": str(plain)}), "cwd", 20)
     client.assert_alive()
 

@@ -4,6 +4,7 @@
 import os
 import re
 import signal
+import time
 
 import pytest
 
@@ -78,12 +79,23 @@ def test_a_second_signal_ends_at_once(kernel, marker):
     client.send("EXEC", marker.argv)
     wait_until(marker.pids, "the command runs")
     stopping(kernel)
+    time.sleep(0.15)  # sooner it would be taken for the first one's echo
     kernel.terminate()
     # Not the 0 of a kernel that took its time.
     assert kernel.wait() == -signal.SIGTERM
     wait_until(lambda: not marker.pids(), "the command is gone")
     wait_until(lambda: procfs.name(launcher) != "clove-launcher", "the launcher is gone")
     ends(client)
+
+
+def test_an_echo_of_the_signal_does_not_cut_the_end_short(kernel):
+    client = kernel.client()
+    running = client.send("EXEC", "sleep 0.3")
+    client.assert_alive()
+    stopping(kernel)
+    kernel.terminate()
+    assert client.wait(running)["exit_code"] == 0
+    assert kernel.wait() == 0
 
 
 @pytest.mark.parametrize("cores", [1])
