@@ -3,6 +3,8 @@
 
 import json
 
+import machine
+
 SHARED_COLUMNS = {
     "clients": "clients",
     "pipeline": "pipeline",
@@ -36,7 +38,7 @@ def print_table(scenario, rows, machine_text):
     print(f"\n{scenario.NAME}: {scenario.TITLE}\n{machine_text}\n")
     lines = [list(columns.values()) + ["spread"]]
     for row in rows:
-        spread = f"{row['spread']:.0%}"
+        spread = "-" if row["spread"] is None else f"{row['spread']:.0%}"
         lines.append([number(row[key]) for key in columns] + [spread])
     print_columns(lines)
     print_ratios(scenario, rows)
@@ -62,4 +64,7 @@ def print_ratios(scenario, rows):
 
 
 def write_json(rows, path):
-    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    try:
+        path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    except OSError as problem:
+        raise machine.Unusable(f"cannot write {path}: {problem.strerror}") from None

@@ -50,8 +50,10 @@ def median_row(scenario, rows):
     ordered = sorted(rows, key=lambda row: row[scenario.RANK])
     middle = ordered[(len(ordered) - 1) // 2]
     values = [row[scenario.RANK] for row in rows]
-    spread = (max(values) - min(values)) / middle[scenario.RANK] if middle[scenario.RANK] else 0
-    return {**middle, "rounds": values, "spread": round(spread, 3)}
+    spread = None  # one round has none
+    if len(rows) > 1 and middle[scenario.RANK]:
+        spread = round((max(values) - min(values)) / middle[scenario.RANK], 3)
+    return {**middle, "rounds": values, "spread": spread}
 
 
 class Fleet:

@@ -8,6 +8,7 @@ TITLE = "NOOP (Redis: PING), nothing to carry: the cost of a request as such"
 PEERS = ("redis",)
 ROUNDS = 5
 SECONDS = 2.0
+TAKES = "two minutes"
 FRESH_SERVER = False
 POINTS = [(1, 1, 0), (50, 1, 0), (500, 1, 0), (50, 16, 0), (50, 64, 0)]
 RANK = "ops_per_s"
@@ -22,6 +23,7 @@ COLUMNS = {
 }
 RATIOS = {
     "ops_per_s": "ops/s (more is better)",
+    "p50_us": "p50 (less)",
     "p99_us": "p99 (less)",
     "server_cpu_us_per_op": "server CPU per op (less)",
 }
