@@ -33,6 +33,9 @@ enum {
 	CLOVE_E_BAD_SOCKET, /* CLOVE_FD is no connected Unix socket, or the path is too long */
 };
 
+/* The words for 0, a CLOVE_E_x or -errno. Never NULL, not to be freed; any thread. */
+const char *clove_strerror(int r);
+
 struct clove;
 
 enum clove_kind {

@@ -81,6 +81,19 @@ def test_directory_environment_and_input_of_a_command(client, tmp_path):
     assert result.stdout_bytes == f"{tmp_path}\nx=y\n".encode() + b"in\xff"
 
 
+def test_what_a_command_leaves_in_the_background_runs_on(client, tmp_path):
+    # As the README says: nobody waits for it, and its output goes nowhere.
+    begin, end = tmp_path / "begin", tmp_path / "end"
+    left = f"(while ! test -e {begin}; do sleep 0.01; done; touch {end}) &"
+    assert client.exec(f"{left} echo started").stdout == "started\n"
+    client.disconnect()
+    begin.touch()
+    deadline = time.monotonic() + 10
+    while not end.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert end.exists()
+
+
 def test_output_is_cut_at_output_max(client):
     result = client.exec("head -c 100000 /dev/zero", output_max=1000)
     assert result and result.truncated
@@ -91,12 +104,14 @@ def test_asynchronous_commands(client):
     first = client.exec("sleep 0.2; echo slow", async_=True)
     second = client.exec("echo fast", async_=True, request_id=4711)
     broken = client.exec(["/no/such/program"], async_=True)
-    assert first and second.async_request_id == 4711 and first.async_request_id != 4711
+    assert first.pending and not first
+    assert second.async_request_id == 4711 and first.async_request_id != 4711
     with pytest.raises(clove_sdk.ValidationError):
         client.exec("true", async_=True, request_id=4711)
     found = collect(client, 3)
     assert found[4711].result.stdout == "fast\n" and found[4711].opcode == SyscallOp.EXEC
-    assert found[first.async_request_id].result.stdout == "slow\n"
+    slow = found[first.async_request_id]
+    assert slow and slow.result.stdout == "slow\n" and not slow.result.pending
     failure = found[broken.async_request_id]
     assert not failure and failure.result is None and "EXEC_FAILED" in failure.error
     assert client.poll_async().count == 0

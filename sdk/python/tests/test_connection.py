@@ -3,40 +3,75 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import copy
+import errno
 import os
 import signal
 import socket
 import stat
 import threading
 import time
+import traceback
 
 import clove_sdk
 import pytest
-from clove_sdk import CloveClient, _discovery
+from clove_sdk import AsyncCloveClient, CloveClient, _discovery
+
+
+def assert_says_what_to_do(error, path):
+    message = str(error)
+    assert message.startswith(f"{path}: ") and error.filename == path
+    assert all(word in message for word in ("core/run serve", "clove_kernel", "CLOVE_SOCKET"))
+    # One traceback, not that of connect(2) before it.
+    shown = "".join(traceback.format_exception(error))
+    assert shown.count("Traceback") == 1 and shown.rstrip().endswith(message)
+    assert str(copy.copy(error)) == message
 
 
 def test_no_kernel_says_what_to_do(tmp_path):
     path = str(tmp_path / "none.sock")
-    with pytest.raises(clove_sdk.ConnectionError, match="start one with clove_kernel") as caught:
+    with pytest.raises(clove_sdk.KernelNotFound) as caught:
         CloveClient(path).connect()
     assert isinstance(caught.value, builtins.FileNotFoundError)
-    assert caught.value.filename == path and "CLOVE_SOCKET" in str(caught.value)
+    assert_says_what_to_do(caught.value, path)
+    with pytest.raises(clove_sdk.KernelNotFound) as caught:
+        asyncio.run(AsyncCloveClient(path).connect())
+    assert_says_what_to_do(caught.value, path)
 
 
 def test_a_socket_that_nobody_serves(tmp_path):
     path = str(tmp_path / "dead.sock")
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(path)
-    with pytest.raises(clove_sdk.ConnectionError, match="start one") as caught:
+    with pytest.raises(clove_sdk.KernelRefused) as caught:
         CloveClient(path).noop()
     assert isinstance(caught.value, builtins.ConnectionRefusedError)
+    assert_says_what_to_do(caught.value, path)
 
 
 def test_a_file_that_is_no_socket(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(clove_sdk.ConnectionError):
+    with pytest.raises(clove_sdk.ConnectionError, match=f"^{tmp_path}/file: "):
         CloveClient(tmp_path / "file").connect()
+
+
+def test_a_socket_that_may_not_be_used():
+    # Root may use any, so connect(2) is not asked.
+    error = _discovery.connect_error("/x", PermissionError(errno.EACCES, "Permission denied"))
+    assert str(error).startswith("/x: ") and "own user and root only" in str(error)
+
+
+@pytest.mark.parametrize("path", ["/tmp/" + "x" * 103, "/tmp/\0x"], ids=["long", "NUL"])
+def test_a_path_that_no_socket_can_have(path, monkeypatch):
+    with pytest.raises(clove_sdk.ValidationError, match="^socket_path"):
+        CloveClient(path)
+    if "\0" not in path:
+        monkeypatch.setenv("CLOVE_SOCKET", path)
+        with pytest.raises(clove_sdk.ValidationError, match="^CLOVE_SOCKET"):
+            CloveClient()
+        assert CloveClient(path[:-1]).socket_path == path[:-1]
 
 
 def test_order_of_discovery(monkeypatch, tmp_path):
@@ -46,6 +81,7 @@ def test_order_of_discovery(monkeypatch, tmp_path):
     monkeypatch.setenv("CLOVE_FD", "7")
     assert CloveClient().socket_path == "fd:7"
     assert CloveClient(tmp_path).socket_path == str(tmp_path)
+    assert CloveClient(os.fsencode(tmp_path)).socket_path == str(tmp_path)
     monkeypatch.setenv("CLOVE_FD", "seven")
     with pytest.raises(clove_sdk.ValidationError):
         CloveClient()

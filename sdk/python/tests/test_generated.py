@@ -35,6 +35,11 @@ def test_outputs_are_up_to_date(tool):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_unasync_is_a_program_that_explains_itself():
+    done = subprocess.run([PYTHON / "tools/unasync.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "unasync.py --check" in done.stdout
+
+
 def test_check_notices_a_stale_output(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gen_wire, "IPC", tmp_path / "ipc")
     stale = tmp_path / "out.py"

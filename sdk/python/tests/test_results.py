@@ -60,9 +60,12 @@ def test_output_that_is_not_utf8_survives():
     assert ExecResult(stdout=raw.decode("utf-8", "surrogateescape")).stdout_bytes == raw
 
 
-def test_an_accepted_asynchronous_command_is_a_success():
+def test_a_pending_command_is_neither_a_success_nor_failed():
     result = ExecResult(async_request_id=5)
-    assert result and result["request_id"] == 5 and result.error is None
+    assert result.pending and result["pending"] is True and result["request_id"] == 5
+    assert not result and result.success is False
+    assert result.error is None and "error" not in result
+    assert not ExecResult(exit_code=0).pending and not ExecResult(exit_code=3).pending
 
 
 def test_agent_state_is_a_str():

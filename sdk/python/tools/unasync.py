@@ -2,10 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Generates the blocking client from the asyncio one.
 
-    unasync.py            writes the outputs
-    unasync.py --check    exits 1 and shows a diff when an output is stale
-
-"async" and "await" go, the names below change, everything else stays as it stands.
+"async" and "await" go, the names in NAMES change, everything else stays as it stands.
 """
 
 from __future__ import annotations
@@ -53,9 +50,24 @@ def convert(source: str, name: str) -> str:
     return LICENCE + notice + text[len(LICENCE) :]
 
 
+HELP = """\
+Generates the blocking client of clove_sdk from the asyncio one, which is the one to edit:
+
+"""
+EXAMPLES = """\
+examples:
+  sdk/python/tools/unasync.py            after an edit of _async_client.py or _async_base.py
+  sdk/python/tools/unasync.py --check    writes nothing; shows a diff and exits 1 when an output is stale
+"""
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Generate the blocking client.")
-    parser.add_argument("--check", action="store_true", help="exit 1 when an output is stale")
+    parser = argparse.ArgumentParser(
+        description=HELP + "".join(f"  {source} -> {target}\n" for source, target in FILES.items()),
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="only look whether the outputs are up to date")
     args = parser.parse_args()
     stale = False
     for source, target in FILES.items():

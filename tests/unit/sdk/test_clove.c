@@ -9,6 +9,7 @@
 #include "tests/unit/testing.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -374,6 +375,23 @@ static void flush_does_not_deadlock_with_a_kernel_that_waits(void **state)
 	free(args);
 }
 
+static void every_result_has_words_of_its_own(void **state)
+{
+	(void)state;
+	for (int r = 0; r <= CLOVE_E_BAD_SOCKET; r++) {
+		assert_string_not_equal(clove_strerror(r), "unknown error");
+		for (int other = 0; other < r; other++)
+			assert_string_not_equal(clove_strerror(r), clove_strerror(other));
+	}
+	assert_string_equal(clove_strerror(0), "success");
+	assert_string_equal(clove_strerror(CLOVE_E_TIMEOUT), "no answer in time");
+	assert_string_equal(clove_strerror(-ENOENT), strerrordesc_np(ENOENT));
+	assert_string_equal(clove_strerror(CLOVE_E_BAD_SOCKET + 1), "unknown error");
+	assert_string_equal(clove_strerror(INT_MAX), "unknown error");
+	assert_string_equal(clove_strerror(-4095), "unknown error");
+	assert_string_equal(clove_strerror(INT_MIN), "unknown error");
+}
+
 #define CLOVE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -394,6 +412,7 @@ int main(void)
 		CLOVE_TEST(last_words_are_read_though_writing_fails),
 		CLOVE_TEST(call_that_timed_out_drops_its_late_answer),
 		CLOVE_TEST(flush_does_not_deadlock_with_a_kernel_that_waits),
+		cmocka_unit_test(every_result_has_words_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

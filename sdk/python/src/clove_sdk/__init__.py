@@ -4,6 +4,7 @@
 from . import errors as _errors
 from ._async_client import AsyncCloveClient
 from ._sync_client import CloveClient
+from ._version import __version__ as __version__
 from ._wire_table import ErrorCode, SyscallOp
 from .errors import *  # noqa: F403
 from .models import (

@@ -238,7 +238,7 @@ async def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:
         raise
     except OSError as error:
         sock.close()
-        raise _discovery.connect_error(endpoint.path, error) from error
+        raise _discovery.connect_error(endpoint.path, error) from None
     except BaseException:
         sock.close()
         raise

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Calls without I/O: arguments to a Call, a reply's value to a result.
 
-To add a call: a function here that returns its Call, a result in models.py, and a method in
-_async_client.py that hands the Call to _call(); then run tools/unasync.py.
+To add a call: a function here that checks its arguments (_arguments.py) and returns its Call, a result in
+models.py, and a method in _async_client.py that hands the Call to _call(); then run tools/unasync.py.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from . import _codec
-from ._errors_base import ValidationError
+from . import _arguments, _codec
+from ._arguments import Command, Data, Environment, Path
 from ._protocol import ErrorReply, Reply
 from ._results import Fields
+from ._version import __version__
 from ._wire_table import FRAME_VERSION, SyscallOp
 from .errors import syscall_error
 from .models import (
@@ -31,14 +31,11 @@ from .models import (
 
 T = TypeVar("T")
 
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Command = str | bytes | Sequence[Path]
-
 # Beyond a command's own timeout: the kernel ends it, collects its output and answers.
 EXEC_MARGIN_SECONDS = 5.0
 # How often a file may be replaced while it is being read before read_file() gives up.
 READ_RESTARTS_MAX = 8
-CLIENT_NAME = "clove-sdk/0.1.0"
+CLIENT_NAME = f"clove-sdk/{__version__}"
 
 
 class Default:
@@ -99,7 +96,7 @@ def _kernel_info(value: object) -> KernelInfo:
 
 
 def noop(message: object) -> Call[Any]:
-    return Call(SyscallOp.NOOP, [message], _any)
+    return Call(SyscallOp.NOOP, [_arguments.value("message", message)], _any)
 
 
 def leave() -> Call[bool]:
@@ -110,27 +107,24 @@ def execute(
     command: Command,
     cwd: Path | None,
     timeout: float | None,
-    env: Mapping[str, str] | None,
-    stdin: str | bytes | None,
+    env: Environment | None,
+    stdin: Data | None,
     output_max: int | None,
 ) -> Call[ExecResult]:
     """timeout: seconds; None or 0 for none."""
-    if timeout is not None and not 0 <= timeout < math.inf:
-        raise ValidationError(f"timeout must be a number of seconds from 0 on, or None, not {timeout}")
+    argv = _arguments.command("command", command)
+    timeout = _arguments.seconds("timeout", timeout, zero=True)
     options = {
-        "cwd": None if cwd is None else os.fsdecode(cwd),
-        "env": None if env is None else dict(env),
-        "stdin": stdin,
+        "cwd": None if cwd is None else _arguments.path("cwd", cwd),
+        "env": None if env is None else _arguments.environment("env", env),
+        "stdin": None if stdin is None else _arguments.data("stdin", stdin),
         # A timeout that rounds to 0 would mean none.
         "timeout_ms": max(1, round(timeout * 1000)) if timeout else 0,
-        "output_max": output_max,
+        "output_max": None if output_max is None else _arguments.integer("output_max", output_max),
     }
     return Call(
         SyscallOp.EXEC,
-        [
-            command if isinstance(command, (str, bytes)) else [os.fspath(arg) for arg in command],
-            {key: value for key, value in options.items() if value is not None},
-        ],
+        [argv, {key: value for key, value in options.items() if value is not None}],
         _exec_result,
         timeout + EXEC_MARGIN_SECONDS if timeout else None,
     )
@@ -160,8 +154,8 @@ class Piece:
     file: list[object]
 
 
-def read_piece(path: Path, offset: int, length: int) -> Call[Piece]:
-    return Call(SyscallOp.READ, [os.fspath(path), offset, length], _piece)
+def read_piece(path: str | bytes, offset: int, length: int) -> Call[Piece]:
+    return Call(SyscallOp.READ, [path, offset, length], _piece)
 
 
 def _piece(value: object) -> Piece:
@@ -176,11 +170,11 @@ def file_content(pieces: Sequence[bytes]) -> FileContent:
     return FileContent(data.decode("utf-8", "surrogateescape"), len(data))
 
 
-def write_piece(path: Path, data: memoryview, mode: str, offset: int) -> Call[WriteResult]:
+def write_piece(path: str | bytes, data: memoryview, mode: str, offset: int) -> Call[WriteResult]:
     where: list[object] = ["append"] if mode == "append" else ["patch", offset]
     if mode == "write" and offset == 0:
         where = ["write"]
-    return Call(SyscallOp.WRITE, [os.fspath(path), data, *where], _write_result)
+    return Call(SyscallOp.WRITE, [path, data, *where], _write_result)
 
 
 def _write_result(value: object) -> WriteResult:
@@ -188,16 +182,8 @@ def _write_result(value: object) -> WriteResult:
     return WriteResult(fields.integer("bytes_written"), fields.integer("size"))
 
 
-def file_data(content: str | bytes | bytearray | memoryview, mode: str) -> memoryview:
-    if mode not in ("write", "append"):
-        raise ValidationError(f'mode must be "write" or "append", not {mode!r}')
-    if isinstance(content, str):
-        content = content.encode("utf-8", "surrogateescape")
-    return memoryview(content).cast("B")
-
-
 def list_agents(everybody: bool, after: int | None) -> Call[list[AgentInfo]]:
-    return Call(SyscallOp.LIST, [everybody, after], _agents)
+    return Call(SyscallOp.LIST, [_arguments.flag("all", everybody), after], _agents)
 
 
 def _agents(value: object) -> list[AgentInfo]:

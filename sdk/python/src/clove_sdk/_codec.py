@@ -39,7 +39,7 @@ def pack(args: Sequence[object]) -> bytes:
     try:
         return _pack(args, PACK_DEPTH_MAX)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValidationError(f"cannot be sent: {error}") from error
+        raise ValidationError(f"cannot be sent: {error}") from None
 
 
 def unpack(data: bytes) -> object:

@@ -10,9 +10,13 @@ import stat
 import struct
 from dataclasses import dataclass
 
+from . import _arguments
+from ._arguments import Path
 from ._errors_base import ConnectionError, KernelNotFound, KernelRefused, ValidationError
 
 DEFAULT_SOCKET = "/tmp/clove.sock"
+# Of struct sockaddr_un, less the byte that ends it.
+PATH_BYTES_MAX = 107
 
 _PEERCRED = struct.Struct("3i")
 
@@ -33,10 +37,11 @@ class Endpoint:
     checked: bool = False
 
 
-def find(argument: str | os.PathLike[str] | None) -> Endpoint:
-    """The endpoint by order of precedence. ValidationError for a CLOVE_FD that is no number."""
+def find(argument: Path | None) -> Endpoint:
+    """The endpoint by order of precedence. ValidationError for what cannot be one."""
     if argument is not None:
-        path = os.fspath(argument)
+        path = os.fsdecode(_arguments.path("socket_path", argument))
+        _check_path("socket_path", path)
         return Endpoint(path, checked=path == DEFAULT_SOCKET)
     number = os.environ.get("CLOVE_FD")
     if number:
@@ -44,7 +49,16 @@ def find(argument: str | os.PathLike[str] | None) -> Endpoint:
             raise ValidationError(f"CLOVE_FD must be the number of a descriptor, not {number!r}")
         return Endpoint(f"fd:{number}", fd=int(number))
     path = os.environ.get("CLOVE_SOCKET", "")
+    _check_path("CLOVE_SOCKET", path)
     return Endpoint(path) if path else Endpoint(DEFAULT_SOCKET, checked=True)
+
+
+def _check_path(name: str, path: str) -> None:
+    # connect(2) of Python fails on both without saying which path it was.
+    if "\0" in path:
+        raise ValidationError(f"{name} must not contain NUL")
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise ValidationError(f"{name} is longer than the {PATH_BYTES_MAX} bytes of a socket's path: {path}")
 
 
 def claim(fd: int, user: str) -> None:
@@ -75,7 +89,7 @@ def duplicate(fd: int) -> socket.socket:
         raise ConnectionError(
             f"CLOVE_FD={fd} is no connection to a kernel ({error.strerror});"
             " a child of an agent gets one only if it is passed on (pass_fds of subprocess)"
-        ) from error
+        ) from None
 
 
 def check_peer(endpoint: Endpoint, sock: socket.socket) -> None:
@@ -93,11 +107,14 @@ def check_peer(endpoint: Endpoint, sock: socket.socket) -> None:
 
 def connect_error(path: str, error: OSError) -> ConnectionError:
     """What to raise for a failed connect(2)."""
-    hint = "start one with clove_kernel, or set CLOVE_SOCKET to the socket of a running one"
+    hint = (
+        "start a kernel with `core/run serve` in the source tree or with `clove_kernel`,"
+        " or name the socket of one that runs by CLOVE_SOCKET or CloveClient(path)"
+    )
     if error.errno == errno.ENOENT:
-        return KernelNotFound(errno.ENOENT, f"there is no kernel socket: {hint}", path)
+        return KernelNotFound(errno.ENOENT, f"there is no such socket; {hint}", path)
     if error.errno == errno.ECONNREFUSED:
-        return KernelRefused(errno.ECONNREFUSED, f"no kernel listens on this socket: {hint}", path)
+        return KernelRefused(errno.ECONNREFUSED, f"no kernel listens on this socket; {hint}", path)
     if error.errno == errno.EACCES:
         hint = "the kernel serves its own user and root only; ask who runs it, or run one of your own"
-    return ConnectionError(error.errno, f"cannot connect to the kernel, {error.strerror}: {hint}", path)
+    return ConnectionError(error.errno, f"cannot connect to a kernel ({error.strerror}); {hint}", path)

@@ -17,6 +17,10 @@ class CloveError(Exception):
 class ConnectionError(CloveError, builtins.ConnectionError):
     """There is no connection to the kernel, or it broke. Also the builtin ConnectionError."""
 
+    def __str__(self) -> str:
+        # The builtin puts the path last, behind a number and all that there is to do about it.
+        return super().__str__() if self.filename is None else f"{self.filename}: {self.strerror}"
+
 
 class KernelNotFound(ConnectionError, builtins.FileNotFoundError):
     """The socket does not exist; errno, strerror and filename are set as in the builtin."""

@@ -14,7 +14,7 @@ class Result:
 
     result["field"], result.get("field", default) and "field" in result answer for every field, and for the
     keys that older programs use (OLDER_KEYS: key to attribute). "error" is in a result only when it
-    failed. A result is true when it succeeded.
+    failed. A result is true when it succeeded; a pending one (ExecResult) is neither true nor failed.
     """
 
     __slots__ = ()

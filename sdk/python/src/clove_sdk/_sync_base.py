@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-from . import _calls, _discovery
+from . import _arguments, _calls, _discovery
+from ._arguments import Path
 from ._sync_transport import SyncTransport, Mutex, Request
 from ._calls import Call, Default
 from ._errors_base import CloveError, ConnectionError, ConnectionLost, ValidationError
@@ -40,14 +41,12 @@ class BaseClient:
 
     def __init__(
         self,
-        socket_path: str | os.PathLike[str] | None = None,
+        socket_path: Path | None = None,
         *,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
-        if timeout is not None and not timeout > 0:
-            raise ValidationError(f"timeout must be a number of seconds above 0, or None, not {timeout}")
+        self._timeout = _arguments.seconds("timeout", timeout, zero=False)
         self._endpoint = _discovery.find(socket_path)
-        self._timeout = timeout
         self._mutex = Mutex()
         self._mutex_pid = os.getpid()
         self._transport: SyncTransport | None = None
@@ -63,6 +62,7 @@ class BaseClient:
 
     @property
     def connected(self) -> bool:
+        """Whether there is a connection, as far as is known: nothing is sent to find out."""
         return self._transport is not None and self._transport.usable
 
     @property
@@ -152,7 +152,7 @@ class BaseClient:
             raise ConnectionLost(
                 f"{error} as soon as it was made: {self.socket_path} may be served by a kernel"
                 " of another user, which accepts its own user and root only"
-            ) from error
+            ) from None
         connection = transport.connection
         connection.body_max = info.limits.get("frame_max", connection.body_max)
         connection.payload_max = info.limits.get("payload_max", connection.payload_max)

@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from . import _calls
+from . import _arguments, _calls
+from ._arguments import Command, Data, Environment, Path
 from ._sync_base import BaseClient
-from ._calls import Command, Path
 from ._errors_base import ProtocolError, ValidationError
 from ._wire_errors import Busy
 from ._wire_table import FRAME_LIST_MAX, SyscallOp
@@ -29,8 +28,8 @@ class CloveClient(BaseClient):
     """A client of the kernel.
 
     Every call raises SyscallError (a subclass for each code) when the kernel refuses it, TimeoutError
-    when no answer comes in time, ConnectionError when there is no connection or it breaks, and
-    ValidationError for arguments that cannot be sent.
+    when no answer comes in time, ConnectionError when there is no connection or it breaks, and, before
+    anything is sent, ValidationError for an argument of the wrong type.
     """
 
     def hello(self) -> KernelInfo:
@@ -59,25 +58,29 @@ class CloveClient(BaseClient):
         async_: bool = False,
         request_id: int | None = None,
         *,
-        env: Mapping[str, str] | None = None,
-        stdin: str | bytes | None = None,
+        env: Environment | None = None,
+        stdin: Data | None = None,
         check: bool = False,
         output_max: int | None = None,
     ) -> ExecResult:
         """Runs a command and returns when it has ended.
 
-        command: a string for the shell, or a list of arguments without one. cwd: by default the
+        command: a string for the shell, or a list of arguments without one. cwd: absolute; by default the
         user's home. timeout: seconds, after which it is ended; None or 0 for no limit. env: added to the
         base environment. output_max: bytes kept of stdout and of stderr each.
 
         A command that fails or is ended gives a result that is false, with its error as text; with
         check=True CommandFailed is raised. ExecFailed when it cannot be started.
 
-        async_=True returns at once; poll_async() gives the result under request_id (chosen when None,
-        ValidationError when in use), or under the result's async_request_id.
+        async_=True returns at once with a result that is pending and knows nothing but its
+        async_request_id; poll_async() gives the result under that number. It is the request_id, or is chosen
+        when that is None; ValidationError when it is in use.
         """
         call = _calls.execute(command, cwd, timeout, env, stdin, output_max)
-        if async_:
+        check = _arguments.flag("check", check)
+        if request_id is not None:
+            request_id = _arguments.integer("request_id", request_id)
+        if _arguments.flag("async_", async_):
             if check:
                 raise ValidationError("check needs the result and cannot go with async_")
             return ExecResult(async_request_id=self._start(call, request_id))
@@ -88,11 +91,11 @@ class CloveClient(BaseClient):
 
     def poll_async(self, max_results: int = 10) -> PollAsyncResult:
         """The results of asynchronous calls that have ended, without waiting for one."""
-        return PollAsyncResult(self._collect(max_results))
+        return PollAsyncResult(self._collect(_arguments.integer("max_results", max_results)))
 
     def cancel(self, request_id: int) -> bool:
         """Ends an asynchronous call; whether it was still running. poll_async() reports it all the same."""
-        entry = self._started.get(request_id)
+        entry = self._started.get(_arguments.integer("request_id", request_id))
         if entry is None or entry.request is None or entry.request.done:
             return False
         return self._call(_calls.cancel(entry.request.id))
@@ -103,13 +106,14 @@ class CloveClient(BaseClient):
         A file that grows or shrinks meanwhile is read to the end it then has; one that is replaced is read
         anew. NotFound, PermissionDenied, NotAFile; Busy when it is replaced again and again.
         """
+        path = _arguments.path("path", path)
         for _ in range(_calls.READ_RESTARTS_MAX):
             pieces = self._read_pieces(path)
             if pieces is not None:
                 return _calls.file_content(pieces)
         raise Busy("the file was replaced each time while it was being read", SyscallOp.READ)
 
-    def _read_pieces(self, path: Path) -> list[bytes] | None:
+    def _read_pieces(self, path: str | bytes) -> list[bytes] | None:
         """None when the file was replaced between two pieces."""
         length = self._payload_max()
         first = piece = self._call(_calls.read_piece(path, 0, length))
@@ -126,7 +130,7 @@ class CloveClient(BaseClient):
     def write_file(
         self,
         path: Path,
-        content: str | bytes | bytearray | memoryview,
+        content: Data,
         mode: str = "write",
     ) -> WriteResult:
         """Writes a file, of any size: mode "write" replaces what it held, "append" adds at its end.
@@ -134,7 +138,9 @@ class CloveClient(BaseClient):
         Content above the payload limit (1 MiB) goes in pieces: others can see it partly written, and
         after an error it stays so. PermissionDenied, NotFound, NoSpace, NotAFile.
         """
-        data = _calls.file_data(content, mode)
+        path = _arguments.path("path", path)
+        data = _arguments.data("content", content)
+        mode = _arguments.choice("mode", mode, ("write", "append"))
         length = self._payload_max()
         result = self._call(_calls.write_piece(path, data[:length], mode, 0))
         done = result.bytes_written
@@ -153,7 +159,7 @@ class CloveClient(BaseClient):
     def write(
         self,
         path: Path,
-        content: str | bytes | bytearray | memoryview,
+        content: Data,
         mode: str = "write",
     ) -> WriteResult:
         """Another name of write_file()."""

@@ -81,7 +81,7 @@ class SyncTransport:
             raise
         except OSError as error:
             sock.close()
-            raise _discovery.connect_error(endpoint.path, error) from error
+            raise _discovery.connect_error(endpoint.path, error) from None
         return cls(sock, shared=False)
 
     @classmethod
@@ -261,7 +261,7 @@ class SyncTransport:
             # An error frame that says why may be waiting to be read.
             self.poll()
             self._fail(lost)
-            raise copy.copy(self._lost or lost) from error
+            raise copy.copy(self._lost or lost) from None
 
     def _read(self, pending: Request, left: float, deadline: float) -> None:
         """As the reader: takes in answers until this one has come, or the deadline."""

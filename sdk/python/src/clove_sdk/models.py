@@ -46,8 +46,12 @@ class ExecResult(Result):
 
     stdout, stderr: what was kept of the output; bytes that are not UTF-8 stand as surrogate escapes, and
     stdout_bytes and stderr_bytes give the bytes themselves. stdout_size, stderr_size: bytes
-    that the command wrote; truncated: more than was kept. exit_code: -1 when signal ended
-    it. A command started with async_=True has success True, exit_code -1 and async_request_id.
+    that the command wrote; truncated: more than was kept, which is no failure. exit_code: -1 when signal
+    ended it.
+
+    With async_=True the result is pending: the command was accepted and nothing else is known. Such a
+    result has an async_request_id and is neither a success nor has an error; its other fields mean nothing.
+    poll_async() gives the result itself, which is not pending.
     """
 
     stdout: str = ""
@@ -64,12 +68,17 @@ class ExecResult(Result):
     OLDER_KEYS: ClassVar[dict[str, str]] = {"request_id": "async_request_id"}
 
     @property
+    def pending(self) -> bool:
+        """Whether this only says that the command was accepted; poll_async() will have its result."""
+        return self.async_request_id is not None
+
+    @property
     def success(self) -> bool:
-        return self.error is None
+        return self.error is None and not self.pending
 
     @property
     def error(self) -> str | None:
-        if self.async_request_id is not None:
+        if self.pending:
             return None
         if self.timed_out:
             return f"timed out after {self.duration_ms / 1000:.3g} s"

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Arguments of the wrong type: every parameter of every public call, in both clients."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import os
+from array import array
+from collections import deque
+from pathlib import Path
+
+import clove_sdk
+import pytest
+from clove_sdk import AsyncCloveClient, CloveClient, _arguments, _calls, _codec
+
+
+class BadPath(os.PathLike):
+    def __fspath__(self):
+        return 5
+
+
+PATHS = [5, None, ["a"], bytearray(b"a"), BadPath(), "\ud800"]
+DATA = [5, ["a"], {"a": 1}, memoryview(b"abcd")[::2], "a\ud800"]
+INTEGERS = ["5", 1.5, True, -1, 2**64, 10**5000]
+FLAGS = [1, "yes", [None]]
+SECONDS = ["5", True, [1], -1, math.nan, math.inf, 366 * 86400, 10**5000]
+
+# For each public call: arguments that are fine, and what each parameter must refuse.
+CALLS = {
+    "hello": ({}, {}),
+    "exit": ({}, {}),
+    "stats": ({}, {}),
+    "connect": ({}, {}),
+    "disconnect": ({}, {}),
+    "noop": ({}, {"message": [object(), {1, 2}, [1, {"a": object()}], 2**64, -(2**63) - 1, "\ud800"]}),
+    "echo": ({}, {"message": [object(), "\ud800"]}),
+    "exec": (
+        {"command": "true"},
+        {
+            "command": [5, None, {"a": 1}, {"a"}, Path("/bin/true"), bytearray(b"a"), ["a", 5], [None],
+                        iter("a"), [["a"]], "a\ud800", ["a\ud800"], [BadPath()]],
+            "cwd": [5, ["/"], "\ud800", BadPath()],
+            "timeout": SECONDS,
+            "async_": [*FLAGS, None],
+            "request_id": INTEGERS,
+            "env": ["A=b", [("A", "b")], {"A": 1}, {1: "a"}, {"A": None}, {"A": "\ud800"}, {"\ud800": "a"}],
+            "stdin": DATA,
+            "check": [*FLAGS, None],
+            "output_max": INTEGERS,
+        },
+    ),
+    "poll_async": ({}, {"max_results": [*INTEGERS, None]}),
+    "cancel": ({"request_id": 1}, {"request_id": [*INTEGERS, None]}),
+    "read_file": ({"path": "x"}, {"path": PATHS}),
+    "read": ({"path": "x"}, {"path": PATHS}),
+    "write_file": (
+        {"path": "x", "content": "x"},
+        {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch", "", ["write"]]},
+    ),
+    "write": (
+        {"path": "x", "content": "x"},
+        {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch"]},
+    ),
+    "list_agents": ({}, {"all": [*FLAGS, None]}),
+}
+CASES = [
+    pytest.param(call, {**good, name: value}, name, id=f"{call}-{name}-{number}")
+    for call, (good, wrong) in CALLS.items()
+    for name, values in wrong.items()
+    for number, value in enumerate(values)
+]
+
+
+def test_no_parameter_is_forgotten():
+    methods = {
+        name: list(inspect.signature(method).parameters)[1:]
+        for name, method in inspect.getmembers(CloveClient, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert methods == {call: list(wrong) for call, (_, wrong) in CALLS.items()}
+
+
+@pytest.mark.parametrize(("call", "arguments", "name"), CASES)
+def test_a_wrong_argument_is_refused_by_name_before_anything_is_sent(tmp_path, call, arguments, name):
+    # Were it to be sent, KernelNotFound would say that there is nowhere to.
+    path = tmp_path / "none.sock"
+    with pytest.raises(clove_sdk.ValidationError, match=rf"^(the name in )?{name}\b") as caught:
+        getattr(CloveClient(path), call)(**arguments)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    with pytest.raises(clove_sdk.ValidationError, match=rf"\b{name}\b"):
+        asyncio.run(getattr(AsyncCloveClient(path), call)(**arguments))
+
+
+@pytest.mark.parametrize("kind", [CloveClient, AsyncCloveClient])
+@pytest.mark.parametrize(("name", "values"), [
+    ("socket_path", [5, ["a"], BadPath(), "\ud800"]),
+    ("timeout", [*SECONDS, 0]),
+])
+def test_wrong_arguments_of_a_client(kind, name, values):
+    for value in values:
+        with pytest.raises(clove_sdk.ValidationError, match=f"^{name} "):
+            kind(**{name: value})
+
+
+@pytest.mark.parametrize(("command", "sent"), [
+    ("ls ü \udcff", "ls ü \udcff"),
+    (b"ls", b"ls"),
+    (["ls", b"-l", Path("/x")], ["ls", b"-l", "/x"]),
+    (("ls",), ["ls"]),
+    (deque(["ls"]), ["ls"]),
+    ([], []),
+])
+def test_forms_of_a_command(command, sent):
+    assert _calls.execute(command, None, None, None, None, None).args[0] == sent
+
+
+@pytest.mark.parametrize(("data", "sent"), [
+    ("ü\udcff", b"\xc3\xbc\xff"),
+    (b"a", b"a"),
+    (bytearray(b"a"), b"a"),
+    (memoryview(b"abc")[1:], b"bc"),
+    (memoryview(array("H", [0x6161])), b"aa"),
+])
+def test_forms_of_data(data, sent):
+    assert _arguments.data("data", data) == sent
+    options = _codec.unpack(_codec.pack([_calls.execute("cat", None, None, None, data, None).args[1]]))
+    assert options == [{"stdin": sent, "timeout_ms": 0}]
+
+
+def test_forms_of_other_arguments():
+    options = _calls.execute("env", b"/x", 1, {"A": b"\xff", b"B": "b"}, "", 0).args[1]
+    assert options["cwd"] == b"/x" and options["env"] == {"A": b"\xff", b"B": "b"}
+    assert options["output_max"] == 0 and options["timeout_ms"] == 1000 and options["stdin"] == b""
+    assert _arguments.environment("env", os.environ) == dict(os.environ)
+    assert _arguments.seconds("timeout", 365 * 86400, zero=False) == 365 * 86400
