@@ -94,6 +94,8 @@ static enum wire_error args_read(struct call *call, struct cursor body)
 					 "%s: the body must be an array of arguments: %s",
 					 call->def->name, cursor_error_text(r));
 	}
+	for (i = 0; args[i].name; i++)
+		call->args[i].pos = NULL;
 	for (i = 0; i < count && args[i].name; i++) {
 		enum wire_error code = arg_read(call, i, &body);
 
@@ -155,13 +157,12 @@ void call_dispatch(struct conn *conn, const struct frame *frame, const uint8_t *
 	struct call call;
 	enum wire_error code;
 
-	/* Not the whole struct: the fault's text alone is larger than most frames. */
+	/* Not the whole struct, which is larger than most frames: args_read() sets the arguments declared. */
 	call.conn = conn;
 	call.def = NULL;
 	call.id = frame->id;
 	call.deadline_ms = 0;
 	call.arg_count = 0;
-	memset(call.args, 0, sizeof(call.args));
 	STAT_ADD(shard->stats.frames, 1);
 	STAT_ADD(conn->agent->calls, 1);
 	code = call_run(&call, wire_find(frame->op), frame, cursor_make(body, frame->body_len));
