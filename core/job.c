@@ -579,7 +579,7 @@ static int job_send(struct job *job)
 		job->child_fds[2],
 	};
 
-	return launch_send(shard->launch_fd, job->id, &spec, fds);
+	return launch_send(shard->launch_fd, job->id, &spec, fds, 3);
 }
 
 /* Sends the job to the launcher. False when the channel is full; otherwise it runs or has failed. */

@@ -152,7 +152,8 @@ static int request(int channel, const struct packet_head *head, const struct buf
 	}
 }
 
-int launch_send(int channel, uint64_t id, const struct launch_spec *spec, const int fds[3])
+int launch_send(int channel, uint64_t id, const struct launch_spec *spec, const int *fds,
+		unsigned n_fds)
 {
 	struct packet_head head = {.op = PACKET_LAUNCH, .id = id};
 	CLEANUP(buf_deinit) struct buf body = {0};
@@ -161,7 +162,7 @@ int launch_send(int channel, uint64_t id, const struct launch_spec *spec, const 
 	r = spec_pack(spec, &body);
 	if (r)
 		return r == SPEC_E_TOO_BIG ? LAUNCH_E_TOO_BIG : err_fold(r);
-	return request(channel, &head, &body, fds, 3);
+	return request(channel, &head, &body, fds, n_fds);
 }
 
 int launch_kill(int channel, uint64_t id, int signo)

@@ -27,23 +27,124 @@ enum {
 	SPEC_GROUPS_MAX = 1024,
 	SPEC_PATH_MAX = 4095,
 	SPEC_REASON_MAX = 96,
+	SPEC_FDS_MAX = 96, /* sent with one spec */
+	SPEC_BINDS_MAX = 64,
+	SPEC_NAME_MAX = 63, /* of a host name and of a cgroup */
+	SPEC_LOG_BYTES_MIN = 8192,
 };
 
 enum launch_kind {
 	LAUNCH_PLAIN = 1, /* a command of its user, confined by nothing but its uid */
+	LAUNCH_AGENT,     /* a program in a box of its own, under an init that looks after it */
+	LAUNCH_ENTER, /* a command inside the box of a running agent, confined as that agent is */
+};
+
+/*
+ * What a box is made of. A box without LAUNCH_BOX_NAMESPACES is no sandbox: the program runs on the
+ * host as its uid, under an init that ends its whole tree, collects its output and reports its end.
+ */
+enum launch_box_flags {
+	LAUNCH_BOX_NAMESPACES = 1 << 0, /* user, mount, pid, ipc, uts, cgroup; a root of its own */
+	LAUNCH_BOX_LANDLOCK = 1 << 1,   /* where the system has it; layers tell */
+};
+
+/* What network a box with namespaces sees. The other kind of box has the host's. */
+enum launch_net {
+	LAUNCH_NET_HOST = 0, /* the host's: a trusted program */
+	LAUNCH_NET_EMPTY, /* none; one namespace shared by all where root allows it, else its own */
+	LAUNCH_NET_OWN,   /* none, in a namespace of its own */
+	LAUNCH_NET_LOOPBACK, /* its own, with lo up */
+};
+
+enum launch_seccomp {
+	LAUNCH_SECCOMP_NONE = 0,
+	LAUNCH_SECCOMP_STANDARD, /* allow-list, no socket() at all; socketpair() works */
+	LAUNCH_SECCOMP_LOOPBACK, /* and TCP and UDP over IPv4 and IPv6 */
+	LAUNCH_SECCOMP_TRUSTED, /* and AF_UNIX and netlink routing, for programs on the host's network */
+};
+
+/* A file or directory from outside. */
+enum launch_bind_flags {
+	LAUNCH_BIND_RW = 1 << 0,     /* otherwise read-only, with all that is mounted below it */
+	LAUNCH_BIND_NOEXEC = 1 << 1, /* otherwise its programs can be run */
+};
+
+struct launch_bind {
+	uint32_t fd;        /* index; an O_PATH descriptor, opened by whoever may see the file */
+	uint32_t flags;     /* LAUNCH_BIND_ */
+	const char *target; /* absolute path inside; no "..", ".", "//"; not below /proc or /dev */
+};
+
+/* 0 means no limit. Never above what the launcher itself was started with. */
+struct launch_rlimits {
+	uint64_t nofile, nproc, fsize_bytes, as_bytes; /* core dumps are always off */
+};
+
+/* 0 means no limit. By cgroup where there is one, else what rlimits can do; layers tell which. */
+struct launch_limits {
+	uint64_t memory_bytes;
+	uint64_t cpu_quota_us; /* in every 100,000 us, of all cores together */
+	uint64_t pids;
+};
+
+#define SPEC_NO_FD UINT32_MAX /* an index that names no descriptor */
+
+/*
+ * The box of a LAUNCH_AGENT. Descriptors are indices into those sent with the spec, each of which
+ * must be named by exactly one index.
+ *
+ * Inside, the program is uid and gid 1000, "agent", with HOME as its environment says. It finds
+ * /usr (with /bin, /lib, /sbin as on the host), a generated /etc, a minimal /dev, its own /proc, a
+ * private /tmp, /workspace, and the binds; nothing else of the host.
+ */
+struct launch_box {
+	uint32_t flags;   /* LAUNCH_BOX_ */
+	uint32_t net;     /* enum launch_net */
+	uint32_t seccomp; /* enum launch_seccomp */
+	uint32_t nice;    /* 0 to 19, added to the launcher's */
+	const char *hostname;
+
+	uint32_t stdin_fd;  /* 0 of the program; SPEC_NO_FD: /dev/null */
+	uint32_t socket_fd; /* 3 of the program: its connection to the kernel; or SPEC_NO_FD */
+	uint32_t report_fd; /* write end of a pipe, for one struct launch_report */
+	/*
+	 * Directory for stdout.log and stderr.log and one predecessor of each, *.log.1. With namespaces
+	 * the init writes there as the box's uid, which must be allowed to; without, as the launcher.
+	 * SPEC_NO_FD: output is thrown away.
+	 */
+	uint32_t log_fd;
+	uint64_t log_bytes; /* of one stream with its predecessor; at least SPEC_LOG_BYTES_MIN */
+
+	uint32_t workspace_fd;    /* directory to appear as /workspace; SPEC_NO_FD: one in memory */
+	uint64_t workspace_bytes; /* of the one in memory, else 0 */
+	uint64_t tmp_bytes;       /* of /tmp; /dev/shm has as much again */
+
+	const struct launch_bind *binds; /* mounted in this order */
+	size_t n_binds;
+
+	struct launch_rlimits rlimits;
+	struct launch_limits limits;
+	const char *cgroup; /* name of the agent's group below the launcher's; "": none */
 };
 
 struct launch_spec {
 	enum launch_kind kind;
-	const char *const
-		*argv; /* ends with NULL; argv[0] without a slash is looked up in env's PATH */
-	const char *const *env; /* "NAME=value", ends with NULL; nothing is added to it */
-	const char *cwd;        /* absolute; entered as the user */
+	/* argv[0] without a slash is looked up in env's PATH, inside the box if there is one. */
+	const char *const *argv; /* ends with NULL */
+	const char *const *env;  /* "NAME=value", ends with NULL; nothing is added to it */
+	const char *cwd;         /* absolute; as the program sees it; entered as its user */
+	mode_t umask;
+	/*
+	 * The identity on the host, of PLAIN and AGENT. Agents that must not reach one another need
+	 * different uids. A launcher without root has but its own ids, and keeps its groups.
+	 */
 	uid_t uid;
 	gid_t gid;
-	const gid_t *groups; /* exactly these; a launcher without root keeps its own */
+	const gid_t *groups; /* exactly these */
 	size_t n_groups;
-	mode_t umask;
+
+	struct launch_box box; /* of AGENT */
+	uint64_t box_id;       /* of ENTER: id of the agent, launched on the same channel */
 };
 
 struct spec_reason {

@@ -140,7 +140,7 @@ static inline struct launch_reply launch_with(int channel, uint64_t id,
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	int fds[3] = {null, out, err};
 
-	assert_int_equal(launch_send(channel, id, spec, fds), 0);
+	assert_int_equal(launch_send(channel, id, spec, fds, 3), 0);
 	close(null);
 	reply = next_reply(channel);
 	assert_int_equal(reply.id, id);

@@ -101,7 +101,8 @@ static void kill_right_behind_the_launch_is_not_lost(void **state)
 	for (uint64_t id = 0; id < 50; id++) {
 		struct launch_reply a, b;
 
-		assert_int_equal(launch_send(f->channel, id, &spec, (int[]){null, null, null}), 0);
+		assert_int_equal(launch_send(f->channel, id, &spec, (int[]){null, null, null}, 3),
+				 0);
 		assert_int_equal(launch_kill(f->channel, id, SIGTERM), 0);
 		a = next_reply(f->channel);
 		b = next_reply(f->channel);
@@ -173,9 +174,9 @@ static void many_children_leave_neither_zombies_nor_descriptors(void **state)
 	unsigned n_sent = 0, n_done = 0;
 
 	while (n_done < 300) {
-		int r = n_sent == 300
-				? LAUNCH_E_BUSY
-				: launch_send(f->channel, n_sent, &spec, (int[]){null, null, null});
+		int r = n_sent == 300 ? LAUNCH_E_BUSY
+				      : launch_send(f->channel, n_sent, &spec,
+						    (int[]){null, null, null}, 3);
 		struct launch_reply reply;
 
 		n_sent += r == 0;
@@ -231,7 +232,8 @@ static void full_channel_loses_no_pidfd(void **state)
 	unsigned n_kills = 0, n_launched = 0;
 
 	for (uint64_t id = 1; id <= 20; id++)
-		assert_int_equal(launch_send(f->channel, id, &spec, (int[]){null, null, null}), 0);
+		assert_int_equal(launch_send(f->channel, id, &spec, (int[]){null, null, null}, 3),
+				 0);
 	while (launch_kill(f->channel, 0, SIGKILL) == 0)
 		n_kills++;
 	for (unsigned i = 0; i < n_kills + 20; i++) {
@@ -267,7 +269,7 @@ static void spec_above_the_message_limit_is_not_sent(void **state)
 	struct launch_spec spec = make_spec((const char *const[]){"true", large, NULL});
 
 	memset(large, 'x', sizeof(large) - 1);
-	assert_int_equal(launch_send(f->channel, 1, &spec, (int[]){0, 1, 2}), LAUNCH_E_TOO_BIG);
+	assert_int_equal(launch_send(f->channel, 1, &spec, (int[]){0, 1, 2}, 3), LAUNCH_E_TOO_BIG);
 	large[SPEC_BYTES_MAX - 2000] = '\0'; /* with room for a few hundred groups */
 	assert_int_equal(run(f, &spec).reply.type, LAUNCH_LAUNCHED);
 }

@@ -89,7 +89,7 @@ static void killed_kernel_takes_everything_along(void **state)
 		struct fixture f;
 
 		if (launcher_start(&f.launcher) || launcher_channel(&f.launcher, &f.channel) ||
-		    launch_send(f.channel, 1, &spec, (int[]){out[0], out[1], up[1]}))
+		    launch_send(f.channel, 1, &spec, (int[]){out[0], out[1], up[1]}, 3))
 			_exit(1);
 		for (;;)
 			pause();
@@ -119,7 +119,7 @@ static void dead_launcher_is_noticed(void **state)
 	assert_int_equal(opener_start(&f.launcher, getuid(), getgid(), NULL, 0, &opener), 0);
 	assert_int_equal(kill(f.launcher.pid, SIGKILL), 0);
 	await(f.launcher.pidfd, POLLIN);
-	assert_int_equal(launch_send(f.channel, 1, &spec, (int[]){0, 1, 2}), LAUNCH_E_GONE);
+	assert_int_equal(launch_send(f.channel, 1, &spec, (int[]){0, 1, 2}, 3), LAUNCH_E_GONE);
 	assert_int_equal(launch_recv(f.channel, &reply), LAUNCH_E_GONE);
 	assert_int_equal(launcher_channel(&f.launcher, &channel), LAUNCH_E_GONE);
 	close(opener);

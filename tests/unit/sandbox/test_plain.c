@@ -46,7 +46,7 @@ static void stdin_is_the_first_descriptor(void **state)
 
 	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
 	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	assert_int_equal(launch_send(f->channel, 1, &spec, (int[]){in[0], out[1], out[1]}), 0);
+	assert_int_equal(launch_send(f->channel, 1, &spec, (int[]){in[0], out[1], out[1]}, 3), 0);
 	close(in[0]);
 	close(out[1]);
 	assert_int_equal(write(in[1], "hello", 5), 5);
