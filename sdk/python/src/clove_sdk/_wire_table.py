@@ -27,13 +27,15 @@ class SyscallOp(IntEnum):
     READ = 0x03
     #: Write to a regular file, created with mode 0666 less umask 022.
     WRITE = 0x04
-    #: Start an agent.
+    #: Start an agent: a program in a sandbox of its own, or with sandboxed false on the host as its
+    #: owner.
     SPAWN = 0x10
-    #: End an agent and all it started.
+    #: End an agent and all it started; no restart follows. Answers when the last of its processes
+    #: is gone.
     KILL = 0x11
     #: List agents.
     LIST = 0x12
-    #: Stop an agent from running.
+    #: Stop every process of an agent.
     PAUSE = 0x14
     #: Let a paused agent run.
     RESUME = 0x15
@@ -131,6 +133,12 @@ class SyscallOp(IntEnum):
     CONNECT = 0x100
     #: End a request in flight on this connection; it answers CANCELLED.
     CANCEL = 0x101
+    #: Answer when an agent has ended for good; DEADLINE bounds it.
+    WAIT = 0x200
+    #: Everything known of one agent.
+    INSPECT = 0x201
+    #: A piece of what an agent wrote; also after its end, while its name is known.
+    LOGS = 0x202
     #: Counters of the kernel itself.
     STATS = 0x600
 
