@@ -30,6 +30,7 @@
 #include "core/base/check.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
+#include "core/channel.h"
 #include "core/request.h"
 #include "core/shard.h"
 #include "ipc/pack.h"
@@ -44,7 +45,6 @@
 
 enum {
 	KILL_RETRY_MS = 20, /* the channel was full */
-	REPLIES_PER_READY = 64,
 };
 
 enum job_state {
@@ -66,8 +66,7 @@ struct job_pipe {
 struct job {
 	struct request request;
 	struct list link;            /* in shard->jobs */
-	struct list queued;          /* in shard->launch_queue */
-	uint64_t id;                 /* on the channel */
+	struct launch launch;
 	struct exec_options options; /* until the launcher has answered */
 	int child_fds[3];            /* until it was asked: stdin, or -1 for none; stdout; stderr */
 	enum job_state state;
@@ -115,7 +114,6 @@ static void pidfd_close(struct job *job)
 /* The command's side of the descriptors: it has them now, or never will. */
 static void launch_release(struct job *job)
 {
-	list_unlink(&job->queued);
 	for (unsigned i = 0; i < 3; i++)
 		job->child_fds[i] = fd_close(job->child_fds[i]);
 }
@@ -131,6 +129,7 @@ static void job_free(struct request *request)
 	pipe_close(shard, &job->err);
 	pidfd_close(job);
 	timer_unset(&shard->timers, &job->timer);
+	channel_remove(&job->launch);
 	list_unlink(&job->link);
 	shard->job_count--;
 	shard->job_bytes -= job->out.kept.cap + job->err.kept.cap;
@@ -178,6 +177,7 @@ static void job_finish(struct job *job)
 	struct shard *shard = job->request.shard;
 
 	job->state = JOB_DONE;
+	channel_remove(&job->launch);
 	timer_unset(&shard->timers, &job->timer);
 	launch_release(job);
 	exec_options_deinit(&job->options);
@@ -210,12 +210,12 @@ static void job_kill(struct job *job)
 	/* While launching, the reply will come, and the kill with it. */
 	if (job->state != JOB_RUNNING || job->kill_pending)
 		return;
-	if (shard->launch_fd < 0) {
+	if (!channel_is_open(shard)) {
 		/* No launcher to ask. Not reaped yet, so the id is still the command's; same user, so allowed. */
 		(void)kill(-job->pid, SIGKILL);
 		return;
 	}
-	r = launch_kill(shard->launch_fd, job->id, SIGKILL);
+	r = channel_signal(shard, &job->launch, SIGKILL, true);
 	if (!r)
 		job->kill_pending = true;
 	else if (r == LAUNCH_E_BUSY)
@@ -339,17 +339,6 @@ static const struct loop_handler pidfd_handler = {.ready = on_pidfd};
 
 /* ---- replies of the launcher ---- */
 
-static struct job *job_find(struct shard *shard, uint64_t id)
-{
-	list_for_each (it, &shard->jobs) {
-		struct job *job = container_of(it, struct job, link);
-
-		if (job->id == id)
-			return job;
-	}
-	return NULL;
-}
-
 /* The process is there, running or already failed: from here on it is ours to reap. */
 static int job_adopt(struct job *job, struct launch_reply *reply)
 {
@@ -377,7 +366,7 @@ static void job_launched(struct job *job, struct launch_reply *reply)
 	job->state = JOB_RUNNING;
 	exec_options_deinit(&job->options);
 	if (job_adopt(job, reply)) {
-		(void)launch_kill(shard->launch_fd, job->id, SIGKILL);
+		(void)channel_signal(shard, &job->launch, SIGKILL, true);
 		job_fail(job, WIRE_BUSY, "no descriptor left to watch the command");
 		return;
 	}
@@ -417,80 +406,36 @@ static void job_killed(struct job *job)
 	job->kill_pending = false;
 	if (job->state == JOB_EXITED)
 		job_reap(job);
-	else if (job->kill_wanted && job->request.shard->launch_fd < 0)
+	else if (job->kill_wanted && !channel_is_open(job->request.shard))
 		job_kill(job);
 }
 
-static void reply_apply(struct shard *shard, struct launch_reply *reply)
+static void on_answered(struct launch *launch, struct launch_reply *reply)
 {
-	struct job *job = job_find(shard, reply->id);
+	struct job *job = container_of(launch, struct job, launch);
 
-	if (!job)
-		log_warn("launch-reply-lost", "id=%llu", (unsigned long long)reply->id);
-	else if (reply->type == LAUNCH_LAUNCHED)
+	if (reply->type == LAUNCH_LAUNCHED)
 		job_launched(job, reply);
-	else if (reply->type == LAUNCH_FAILED)
+	else
 		job_not_launched(job, reply);
-	else
+}
+
+static void on_signalled(struct launch *launch, int error)
+{
+	(void)error;
+	job_killed(container_of(launch, struct job, launch));
+}
+
+/* The launcher has died. A command that runs goes on, and is reaped as usual, by its pidfd. */
+static void on_lost(struct launch *launch)
+{
+	struct job *job = container_of(launch, struct job, launch);
+
+	if (job->state != JOB_DONE)
 		job_killed(job);
-	if (reply->pidfd >= 0)
-		(void)close(reply->pidfd);
 }
 
-/* The launcher has died. Commands that run go on, and are reaped as usual, by their pidfd. */
-static void channel_lost(struct shard *shard)
-{
-	log_error("launcher-lost", "core=%u effect=\"EXEC answers UNAVAILABLE until a restart\"",
-		  shard->index);
-	loop_remove(shard->loop, &shard->launch_source);
-	shard->launch_fd = fd_close(shard->launch_fd);
-	list_for_each_safe (it, &shard->jobs) {
-		struct job *job = container_of(it, struct job, link);
-
-		if (job->state <= JOB_LAUNCHING)
-			job_fail(job, WIRE_UNAVAILABLE, "the launcher died");
-		else if (job->state != JOB_DONE)
-			job_killed(job);
-	}
-}
-
-static void on_channel(struct loop_source *source)
-{
-	struct shard *shard = container_of(source, struct shard, launch_source);
-	struct launch_reply reply;
-	int r = 0;
-
-	for (unsigned n = 0; n < REPLIES_PER_READY && !r; n++) {
-		r = launch_recv(shard->launch_fd, &reply);
-		if (!r)
-			reply_apply(shard, &reply);
-	}
-	if (!r || r == LAUNCH_E_EMPTY)
-		loop_want_ready(shard->loop, source);
-	else
-		channel_lost(shard);
-}
-
-static void on_channel_room(struct loop_source *source);
-
-static const struct loop_handler channel_handler = {
-	.ready = on_channel,
-	.writable = on_channel_room,
-};
-
-int job_channel_open(struct shard *shard)
-{
-	int r = launcher_channel(shard->kernel->launcher, &shard->launch_fd);
-
-	if (r)
-		return err_fold(r);
-	r = loop_add(shard->loop, &shard->launch_source, shard->launch_fd, &channel_handler);
-	if (!r)
-		loop_want_ready(shard->loop, &shard->launch_source);
-	return err_trace(r);
-}
-
-void job_channel_close(struct shard *shard)
+void job_free_all(struct shard *shard)
 {
 	while (!list_empty(&shard->jobs)) {
 		struct job *job = container_of(shard->jobs.next, struct job, link);
@@ -498,8 +443,6 @@ void job_channel_close(struct shard *shard)
 		CHECK(!job->request.conn);
 		job_free(&job->request);
 	}
-	loop_remove(shard->loop, &shard->launch_source);
-	shard->launch_fd = fd_close(shard->launch_fd);
 }
 
 /* ---- the start ---- */
@@ -558,8 +501,9 @@ static int job_connect(struct job *job)
 	return err_trace(r);
 }
 
-static int job_send(struct job *job)
+static int on_send(struct launch *launch, int channel)
 {
+	struct job *job = container_of(launch, struct job, launch);
 	struct shard *shard = job->request.shard;
 	const struct user *user = &shard->kernel->user;
 	const struct launch_spec spec = {
@@ -578,44 +522,35 @@ static int job_send(struct job *job)
 		job->child_fds[1],
 		job->child_fds[2],
 	};
+	int r = launch_send(channel, launch->id, &spec, fds, 3);
 
-	return launch_send(shard->launch_fd, job->id, &spec, fds, 3);
-}
-
-/* Sends the job to the launcher. False when the channel is full; otherwise it runs or has failed. */
-static bool job_launch(struct job *job)
-{
-	int r = job_send(job);
-
-	if (r == LAUNCH_E_BUSY)
-		return false;
-	if (r == LAUNCH_E_TOO_BIG) {
-		job_fail(job, WIRE_TOO_LARGE, "command, env and cwd together: 64 KiB at most");
-	} else if (r == LAUNCH_E_GONE) {
-		job_fail(job, WIRE_UNAVAILABLE, "the launcher is not running; restart the kernel");
-	} else if (r) {
-		job_fail(job, WIRE_BUSY, "the command cannot be handed to the launcher; try again");
-	} else {
+	if (!r) {
 		job->state = JOB_LAUNCHING;
 		job->start_ns = clock_now_ns();
 		launch_release(job);
 	}
-	return true;
+	return r;
 }
 
-static void on_channel_room(struct loop_source *source)
+static void on_unsent(struct launch *launch, int result)
 {
-	struct shard *shard = container_of(source, struct shard, launch_source);
+	struct job *job = container_of(launch, struct job, launch);
 
-	while (!list_empty(&shard->launch_queue)) {
-		struct list *first = shard->launch_queue.next;
-
-		if (!job_launch(container_of(first, struct job, queued))) {
-			loop_want_write(shard->loop, source);
-			return;
-		}
-	}
+	if (result == LAUNCH_E_TOO_BIG)
+		job_fail(job, WIRE_TOO_LARGE, "command, env and cwd together: 64 KiB at most");
+	else if (result == LAUNCH_E_GONE)
+		job_fail(job, WIRE_UNAVAILABLE, "the launcher is not running; restart the kernel");
+	else
+		job_fail(job, WIRE_BUSY, "the command cannot be handed to the launcher; try again");
 }
+
+static const struct launch_type launch_type = {
+	.send = on_send,
+	.unsent = on_unsent,
+	.answered = on_answered,
+	.signalled = on_signalled,
+	.lost = on_lost,
+};
 
 static struct job *job_new(struct shard *shard, struct exec_options *options)
 {
@@ -623,10 +558,9 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 
 	if (!job)
 		return NULL;
-	list_init(&job->queued);
 	job->pidfd.fd = job->out.source.fd = job->err.source.fd = -1;
 	job->child_fds[0] = job->child_fds[1] = job->child_fds[2] = -1;
-	job->id = ++shard->job_next_id;
+	channel_add(shard, &job->launch, &launch_type);
 	job->options = *options;
 	job->output_max = options->output_max;
 	job->timeout_ms = options->timeout_ms;
@@ -638,7 +572,7 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 	struct shard *shard = call->conn->shard;
 	struct job *job;
 
-	if (shard->launch_fd < 0)
+	if (!channel_is_open(shard))
 		return fault_set(&call->fault, WIRE_UNAVAILABLE,
 				 "the launcher is not running; restart the kernel");
 	if (shard->job_count == LIMIT_JOBS_PER_CORE)
@@ -648,6 +582,7 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 	if (!job)
 		return fault_set(&call->fault, WIRE_BUSY, "no memory");
 	if (request_start(&job->request, call, &job_type)) {
+		channel_remove(&job->launch);
 		free(job);
 		return call->fault.code;
 	}
@@ -655,11 +590,9 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 	list_append(&shard->jobs, &job->link);
 	shard->job_count++;
 	STAT_ADD(shard->stats.jobs, 1);
-	if (job_connect(job)) {
+	if (job_connect(job))
 		job_fail(job, WIRE_BUSY, "no descriptors left for another command; try again");
-	} else if (!list_empty(&shard->launch_queue) || !job_launch(job)) {
-		list_append(&shard->launch_queue, &job->queued);
-		loop_want_write(shard->loop, &shard->launch_source);
-	}
+	else
+		channel_launch(shard, &job->launch);
 	return WIRE_OK;
 }

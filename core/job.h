@@ -13,10 +13,8 @@
 
 struct shard;
 
-/* The shard's channel to the launcher. 0 or -errno. */
-int job_channel_open(struct shard *shard);
-/* Frees all jobs; closing the channel makes the launcher kill what they ran. */
-void job_channel_close(struct shard *shard);
+/* At the end of the core; closing the channel makes the launcher kill what they ran. */
+void job_free_all(struct shard *shard);
 
 /*
  * Runs a command for @call. WIRE_OK, and @options is emptied into the job; or a code with call->fault filled,

@@ -302,12 +302,11 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	memset(shard, 0, sizeof(*shard));
 	shard->kernel = kernel;
 	shard->index = index;
-	shard->launch_fd = -1;
+	channel_init(&shard->channel);
 	list_init(&shard->conns);
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
 	list_init(&shard->jobs);
-	list_init(&shard->launch_queue);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (shard->null_fd < 0)
 		return err_raise(-errno);
@@ -325,7 +324,7 @@ struct shard *shard_free(struct shard *shard)
 	shard->loop = loop_free(shard->loop);
 	timers_deinit(&shard->timers);
 	shard->null_fd = fd_close(shard->null_fd);
-	shard->launch_fd = fd_close(shard->launch_fd);
+	shard->channel.fd = fd_close(shard->channel.fd);
 	free(shard->out.data);
 	free(shard->out.former);
 	free(shard->out.pieces);
@@ -349,7 +348,7 @@ static int loop_open(struct shard *shard)
 	shard->now_ns = clock_now_ns();
 	r = loop_new(&shard->kernel->io, &shard->loop);
 	if (!r)
-		r = job_channel_open(shard);
+		r = channel_open(shard);
 	if (!r && shard->index == 0)
 		r = listener_start(shard);
 	return err_trace(r);
@@ -379,7 +378,8 @@ static void *shard_main(void *arg)
 		log_error("core-lost", "core=%u errno=%d", shard->index, -r);
 		abort();
 	}
-	job_channel_close(shard);
+	job_free_all(shard);
+	channel_close(shard);
 	return NULL;
 }
 

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "core/base/list.h"
+#include "core/channel.h"
 #include "core/kernel.h"
 #include "core/loop.h"
 #include "core/timer.h"
@@ -84,13 +85,10 @@ struct shard {
 	struct loop_source listener; /* core 0 */
 	struct timer accept_retry;
 
-	struct loop_source launch_source;
-	int launch_fd; /* channel to the launcher; -1 when it is gone */
+	struct channel channel; /* to the launcher */
 	int null_fd;   /* /dev/null, for reading: the input of a command without one */
 	struct list jobs;
-	struct list launch_queue; /* jobs that found the channel full, in order */
 	uint32_t job_count;
-	uint64_t job_next_id;
 	size_t job_bytes;
 	uint32_t files_queued;
 
