@@ -10,17 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/bag.h"
 #include "core/base/cleanup.h"
 #include "core/fault.h"
 #include "ipc/cursor.h"
 
 struct user;
-
-/* Growable vector of strings, ended by NULL. */
-struct strv {
-	char **items; /* owned, and each of them */
-	size_t count, cap;
-};
 
 struct exec_options {
 	struct strv argv;

@@ -47,6 +47,9 @@ enum {
 	LIMIT_JOB_READ_BYTES = 64 << 10, /* per pipe and readiness: the size of a pipe */
 	LIMIT_JOB_TIMEOUT_MS_DEFAULT = 30000,
 
+	/* Of commands and agents. A year bounds the arithmetic; whoever wants longer wants none. */
+#define LIMIT_TIMEOUT_MS_MAX UINT64_C(31536000000)
+
 	/* READ and WRITE */
 	LIMIT_FILE_THREADS = 2,
 	LIMIT_FILES_QUEUED = 512,      /* per core; a lane from a file thread holds more */
