@@ -181,21 +181,32 @@ static enum wire_error pair_read(const char *what, const msgpack_object_kv *pair
 			 name.len > 40 ? 40 : (int)name.len, name.bytes);
 }
 
+enum wire_error bag_apply(const char *what, const msgpack_object *map, const struct bag_row *rows,
+			  size_t count, void *to, struct fault *fault)
+{
+	enum wire_error code = WIRE_OK;
+
+	if (map->type != MSGPACK_OBJECT_MAP)
+		return fault_set(fault, WIRE_INVALID_ARGUMENT, "%s must be a map", what);
+	for (uint32_t i = 0; !code && i < map->via.map.size; i++)
+		code = pair_read(what, &map->via.map.ptr[i], rows, count, to, fault);
+	return code;
+}
+
 enum wire_error bag_read(const char *what, struct cursor bag, const struct bag_row *rows,
 			 size_t count, void *to, struct fault *fault)
 {
-	enum wire_error code = WIRE_OK;
+	enum wire_error code;
 	msgpack_unpacked unpacked;
 	size_t offset = 0;
 
 	msgpack_unpacked_init(&unpacked);
 	if (msgpack_unpack_next(&unpacked, (const char *)bag.pos, (size_t)(bag.end - bag.pos),
-				&offset) != MSGPACK_UNPACK_SUCCESS ||
-	    unpacked.data.type != MSGPACK_OBJECT_MAP)
+				&offset) != MSGPACK_UNPACK_SUCCESS)
 		code = fault_set(fault, WIRE_INVALID_ARGUMENT,
 				 "%s: options cannot be unpacked as a map", what);
-	for (uint32_t i = 0; !code && i < unpacked.data.via.map.size; i++)
-		code = pair_read(what, &unpacked.data.via.map.ptr[i], rows, count, to, fault);
+	else
+		code = bag_apply(what, &unpacked.data, rows, count, to, fault);
 	msgpack_unpacked_destroy(&unpacked);
 	return code;
 }

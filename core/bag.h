@@ -44,6 +44,10 @@ struct bag_row {
 enum wire_error bag_read(const char *what, struct cursor bag, const struct bag_row *rows,
 			 size_t count, void *to, struct fault *fault);
 
+/* The same for a map inside another's value. */
+enum wire_error bag_apply(const char *what, const msgpack_object *map, const struct bag_row *rows,
+			  size_t count, void *to, struct fault *fault);
+
 bool bag_text(const msgpack_object *value, struct text *ret_text);
 bool bag_text_is(struct text text, const char *word);
 

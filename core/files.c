@@ -35,7 +35,7 @@ struct files {
 	struct kernel *kernel;
 	pthread_mutex_t mutex; /* of the queue */
 	pthread_cond_t changed;
-	struct file_op *first, **last;
+	struct file_task *first, **last;
 	bool stopping;
 	unsigned started;
 	struct file_thread threads[LIMIT_FILE_THREADS];
@@ -88,6 +88,13 @@ static int open_once(struct files *files, const struct open_request *request, in
 	return r;
 }
 
+int files_open(struct files *files, const struct open_request *request, int *ret_fd)
+{
+	int r = open_once(files, request, ret_fd);
+
+	return r == OPEN_E_GONE ? open_once(files, request, ret_fd) : r;
+}
+
 static int file_open(struct files *files, struct file_op *op, int *ret_fd)
 {
 	static const int flags[] = {
@@ -103,10 +110,8 @@ static int file_open(struct files *files, struct file_op *op, int *ret_fd)
 		.flags = flags[op->kind],
 		.mode = 0666,
 	};
-	int r = open_once(files, &request, ret_fd);
+	int r = files_open(files, &request, ret_fd);
 
-	if (r == OPEN_E_GONE)
-		r = open_once(files, &request, ret_fd);
 	if (!r)
 		return 0;
 	if (r == OPEN_E_GONE)
@@ -183,8 +188,9 @@ static void write_piece(struct file_op *op, int fd)
 		op->size = (uint64_t)st.st_size;
 }
 
-static void work(struct files *files, struct file_op *op)
+static void op_run(struct files *files, struct file_task *task)
 {
+	struct file_op *op = container_of(task, struct file_op, task);
 	int fd;
 
 	if (file_open(files, op, &fd))
@@ -198,30 +204,42 @@ static void work(struct files *files, struct file_op *op)
 		(void)fault_set_os(&op->fault, errno, "%.120s", op->path);
 }
 
+static void op_done(struct file_task *task)
+{
+	request_finish(&container_of(task, struct file_op, task)->request);
+}
+
+static void op_drop(struct file_task *task)
+{
+	struct file_op *op = container_of(task, struct file_op, task);
+
+	op->request.type->free(&op->request);
+}
+
 static void deliver(struct shard *shard, void *arg, uint64_t value)
 {
-	struct file_op *op = arg;
+	struct file_task *task = arg;
 
 	(void)value;
 	shard->files_queued--;
-	request_finish(&op->request);
+	task->done(task);
 }
 
-static struct file_op *next_op(struct files *files)
+static struct file_task *next_task(struct files *files)
 {
-	struct file_op *op;
+	struct file_task *task;
 
 	(void)pthread_mutex_lock(&files->mutex);
 	while (!files->first && !files->stopping)
 		(void)pthread_cond_wait(&files->changed, &files->mutex);
-	op = files->stopping ? NULL : files->first;
-	if (op) {
-		files->first = op->next;
+	task = files->stopping ? NULL : files->first;
+	if (task) {
+		files->first = task->next;
 		if (!files->first)
 			files->last = &files->first;
 	}
 	(void)pthread_mutex_unlock(&files->mutex);
-	return op;
+	return task;
 }
 
 static void *file_main(void *arg)
@@ -229,17 +247,17 @@ static void *file_main(void *arg)
 	struct file_thread *self = arg;
 	struct files *files = self->files;
 	struct kernel *kernel = files->kernel;
-	struct file_op *op;
+	struct file_task *task;
 
 	(void)prctl(PR_SET_NAME, "file");
-	while ((op = next_op(files))) {
-		struct shard *shard = op->request.shard;
+	while ((task = next_task(files))) {
+		struct shard *shard = task->shard;
 
-		work(files, op);
+		task->run(files, task);
 		(void)atomic_fetch_sub_explicit(&files->queued, 1, memory_order_relaxed);
 		/* There is room: a core has fewer operations out than a lane has items. */
 		(void)lane_push(kernel->lanes[self->lane][shard->index],
-				(struct lane_item){.deliver = deliver, .arg = op});
+				(struct lane_item){.deliver = deliver, .arg = task});
 		shard_wake(NULL, shard);
 	}
 	return NULL;
@@ -249,17 +267,26 @@ static void *file_main(void *arg)
 
 enum wire_error files_submit(struct files *files, struct file_op *op, struct fault *fault)
 {
-	struct shard *shard = op->request.shard;
+	if (op->kind != FILE_READ && !charge(files, op, op->length))
+		return fault_set(fault, WIRE_BUSY, "too much file content is in memory; try again");
+	op->task.run = op_run;
+	op->task.done = op_done;
+	op->task.drop = op_drop;
+	return files_submit_task(files, op->request.shard, &op->task, fault);
+}
 
-	if (shard->files_queued == LIMIT_FILES_QUEUED ||
-	    (op->kind != FILE_READ && !charge(files, op, op->length)))
+enum wire_error files_submit_task(struct files *files, struct shard *shard, struct file_task *task,
+				  struct fault *fault)
+{
+	if (shard->files_queued == LIMIT_FILES_QUEUED)
 		return fault_set(fault, WIRE_BUSY, "too many file operations wait; try again");
 	shard->files_queued++;
 	(void)atomic_fetch_add_explicit(&files->queued, 1, memory_order_relaxed);
-	op->next = NULL;
+	task->shard = shard;
+	task->next = NULL;
 	(void)pthread_mutex_lock(&files->mutex);
-	*files->last = op;
-	files->last = &op->next;
+	*files->last = task;
+	files->last = &task->next;
 	(void)pthread_cond_signal(&files->changed);
 	(void)pthread_mutex_unlock(&files->mutex);
 	return WIRE_OK;
@@ -299,9 +326,9 @@ int files_start(struct kernel *kernel, struct files **ret_files)
 	return 0;
 }
 
-static void leftover_free(struct file_op *op)
+static void leftover(struct file_task *task)
 {
-	op->request.type->free(&op->request);
+	task->drop(task);
 }
 
 bool files_stop(struct files *files)
@@ -324,12 +351,12 @@ bool files_stop(struct files *files)
 	for (unsigned i = 0; i < files->started; i++)
 		for (unsigned core = 0; core < files->kernel->core_count; core++)
 			while (lane_pop(files->kernel->lanes[files->threads[i].lane][core], &item))
-				leftover_free(item.arg);
+				leftover(item.arg);
 	while (files->first) {
-		struct file_op *op = files->first;
+		struct file_task *task = files->first;
 
-		files->first = op->next;
-		leftover_free(op);
+		files->first = task->next;
+		leftover(task);
 	}
 	files->opener = fd_close(files->opener);
 	free(files);

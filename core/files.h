@@ -2,11 +2,11 @@
 #pragma once
 
 /*
- * READ and WRITE off the cores: a pool of threads that may block on a disk
+ * Work off the cores: a pool of threads that may block on a disk
  *
- * An operation is a request. The core fills it and submits it; a file thread has it opened by the
- * opener, which is a process with the caller's own rights, does the work and posts it back to the
- * core by its lane. The threads touch nothing of a core but that lane.
+ * A core submits a task; a file thread runs it and posts it back to that core by its lane. The threads
+ * touch nothing of a core but that lane. READ and WRITE are such tasks, and requests; the file is
+ * opened by the opener, which is a process with the caller's own rights.
  */
 
 #include <stdbool.h>
@@ -14,9 +14,18 @@
 
 #include "core/fault.h"
 #include "core/request.h"
+#include "sandbox/opener.h"
 
 struct kernel;
 struct files;
+
+struct file_task {
+	struct file_task *next;
+	struct shard *shard; /* whose task it is */
+	void (*run)(struct files *files, struct file_task *task); /* in a file thread */
+	void (*done)(struct file_task *task);                     /* in the core */
+	void (*drop)(struct file_task *task); /* instead of done(), at the end of the kernel */
+};
 
 enum file_kind {
 	FILE_READ,
@@ -26,8 +35,8 @@ enum file_kind {
 };
 
 struct file_op {
+	struct file_task task;
 	struct request request;
-	struct file_op *next; /* in the queue */
 	enum file_kind kind;
 	uint64_t offset;
 	uint32_t length; /* bytes to read at most, or to write */
@@ -55,5 +64,12 @@ enum wire_error files_submit(struct files *files, struct file_op *op, struct fau
 
 /* Gives back the memory that was counted for @op. Any thread. */
 void files_uncharge(struct files *files, struct file_op *op);
+
+/* From a core; the callbacks are set. WIRE_OK, or WIRE_BUSY with @fault filled. */
+enum wire_error files_submit_task(struct files *files, struct shard *shard, struct file_task *task,
+				  struct fault *fault);
+
+/* In a file thread: opens as the kernel's user. As opener_open(), with a new opener where one was lost. */
+int files_open(struct files *files, const struct open_request *request, int *ret_fd);
 
 uint32_t files_queued(struct files *files); /* any thread */

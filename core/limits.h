@@ -50,6 +50,19 @@ enum {
 	/* Of commands and agents. A year bounds the arithmetic; whoever wants longer wants none. */
 #define LIMIT_TIMEOUT_MS_MAX UINT64_C(31536000000)
 
+	/* Agents: what SPAWN gives unless it is asked for something else */
+	LIMIT_AGENT_NAME_BYTES = 63,
+	LIMIT_AGENT_BINDS = 32,
+	LIMIT_AGENT_CHILDREN = 64, /* live, of one agent */
+	LIMIT_AGENT_MEMORY_BYTES = 512 << 20,
+	LIMIT_AGENT_MEMORY_MIN = 4 << 20, /* below it, an interpreter cannot say why it fails */
+	LIMIT_AGENT_CPU_QUOTA_US = 100000, /* of every 100,000: one core */
+	LIMIT_AGENT_PIDS = 256,
+	LIMIT_AGENT_TMP_BYTES = 64 << 20,
+	LIMIT_AGENT_LOG_BYTES = 1 << 20, /* of stdout, of stderr */
+	LIMIT_AGENTS_ENDED = 4096,       /* remembered after their end */
+	LIMIT_SCRIPT_BYTES = 16 << 20,
+
 	/* READ and WRITE */
 	LIMIT_FILE_THREADS = 2,
 	LIMIT_FILES_QUEUED = 512,      /* per core; a lane from a file thread holds more */

@@ -33,6 +33,10 @@
 #include "core/job.h"
 #include "core/listener.h"
 
+enum {
+	PARCEL_RETRY_NS = 100000, /* the other core is busy draining a full lane */
+};
+
 /* ---- the shared output ---- */
 
 static int out_append(void *data, const char *bytes, size_t len)
@@ -149,6 +153,32 @@ bool shard_post(struct shard *from, struct shard *to, struct lane_item item)
 	return true;
 }
 
+void shard_send(struct shard *from, struct shard *to, struct parcel *parcel, struct lane_item item)
+{
+	*parcel = (struct parcel){.to = to, .item = item};
+	list_init(&parcel->waiting);
+	if (from == to)
+		item.deliver(to, item.arg, item.value);
+	else if (!list_empty(&from->parcels) || !shard_post(from, to, item))
+		list_append(&from->parcels, &parcel->waiting);
+}
+
+/* In order, those behind one for a full lane included: few, and soon over. */
+static void parcels_send(struct shard *shard)
+{
+	while (!list_empty(&shard->parcels)) {
+		struct parcel *parcel =
+			container_of(shard->parcels.next, struct parcel, waiting);
+
+		/* Unlinked first: once posted, the other core may free it. */
+		list_unlink(&parcel->waiting);
+		if (!shard_post(shard, parcel->to, parcel->item)) {
+			list_prepend(&shard->parcels, &parcel->waiting);
+			return;
+		}
+	}
+}
+
 static void wake_others(struct shard *shard)
 {
 	for (; shard->wake_mask; shard->wake_mask &= shard->wake_mask - 1) {
@@ -215,6 +245,8 @@ static int wait_for_work(struct shard *shard)
 
 	if (!list_empty(&shard->carried) || !list_empty(&shard->dirty))
 		timeout_ns = 0;
+	if (!list_empty(&shard->parcels) && timeout_ns > PARCEL_RETRY_NS)
+		timeout_ns = PARCEL_RETRY_NS;
 	if (timeout_ns) {
 		atomic_store_explicit(&shard->sleeping, true, SLEEP_ORDER);
 		full_fence();
@@ -272,6 +304,7 @@ static int shard_run(struct shard *shard)
 	int r;
 
 	for (;;) {
+		parcels_send(shard);
 		wake_others(shard);
 		dirty_flush(shard);
 		if (shard->draining && drain_step(shard))
@@ -306,6 +339,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->conns);
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
+	list_init(&shard->parcels);
 	list_init(&shard->jobs);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (shard->null_fd < 0)

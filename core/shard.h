@@ -78,6 +78,7 @@ struct shard {
 	struct list conns;   /* all */
 	struct list dirty;   /* have output to send or are to be closed */
 	struct list carried; /* have input that may be parsed now */
+	struct list parcels; /* wait for room in a lane */
 	struct out out;
 	uint32_t wake_mask; /* cores that got work in this pass */
 	size_t in_bytes;    /* unparsed input of all connections */
@@ -108,6 +109,19 @@ void shard_join(struct shard *shard);
 
 /* Sends early when the replies of this pass outgrow LIMIT_OUT_SHARED_BYTES; closes nobody. */
 void shard_bound_output(struct shard *shard);
+
+/*
+ * An item for another core that must not get lost: embedded in what it concerns. When the lane is
+ * full it waits its turn at the sender.
+ */
+struct parcel {
+	struct list waiting; /* in shard->parcels */
+	struct shard *to;
+	struct lane_item item;
+};
+
+/* In the core @from, which may be @to: then the call is made before it returns. */
+void shard_send(struct shard *from, struct shard *to, struct parcel *parcel, struct lane_item item);
 
 /* In the core @from: makes a call in core @to. False when the lane is full. */
 bool shard_post(struct shard *from, struct shard *to, struct lane_item item);

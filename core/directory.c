@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "core/directory.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/check.h"
+#include "core/base/err.h"
+#include "core/base/list.h"
+
+enum {
+	BUCKETS = 4096,
+};
+
+struct entry {
+	struct list by_name, by_id; /* in a bucket of each; by_id once it has one */
+	struct list ended;          /* in directory->ended, oldest first */
+	unsigned children;          /* live ones */
+	struct agent_card card;
+};
+
+struct directory {
+	pthread_mutex_t lock;
+	struct list names[BUCKETS], ids[BUCKETS];
+	struct list ended;
+	unsigned ended_count, live_count;
+};
+
+const char *agent_state_name(enum agent_state state)
+{
+	static const char *const names[] = {"starting", "running", "paused", "stopped", "crashed"};
+
+	return names[state];
+}
+
+const char *agent_reason_name(enum agent_reason reason)
+{
+	static const char *const names[] = {"exited", "signal",       "out-of-memory", "timeout",
+					    "killed", "start-failed", "lost"};
+
+	return names[reason];
+}
+
+int directory_new(struct directory **ret_directory)
+{
+	struct directory *directory = calloc(1, sizeof(*directory));
+
+	if (!directory)
+		return err_raise(-ENOMEM);
+	(void)pthread_mutex_init(&directory->lock, NULL);
+	list_init(&directory->ended);
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		list_init(&directory->names[i]);
+		list_init(&directory->ids[i]);
+	}
+	*ret_directory = directory;
+	return 0;
+}
+
+struct directory *directory_free(struct directory *directory)
+{
+	if (!directory)
+		return NULL;
+	for (unsigned i = 0; i < BUCKETS; i++)
+		list_for_each_safe (it, &directory->names[i])
+			free(container_of(it, struct entry, by_name));
+	free(directory);
+	return NULL;
+}
+
+static struct list *name_bucket(struct directory *directory, uint32_t owner, const char *name,
+				size_t len)
+{
+	uint32_t hash = 2166136261u ^ owner; /* FNV-1a */
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (uint8_t)name[i]) * 16777619u;
+	return &directory->names[hash % BUCKETS];
+}
+
+static struct list *id_bucket(struct directory *directory, uint32_t id)
+{
+	/* Slot in the low bits, generation in the high ones. */
+	return &directory->ids[(id ^ id >> 20) % BUCKETS];
+}
+
+static struct entry *name_find(struct directory *directory, uint32_t owner, const char *name,
+			       size_t len)
+{
+	list_for_each (it, name_bucket(directory, owner, name, len)) {
+		struct entry *entry = container_of(it, struct entry, by_name);
+
+		if (entry->card.owner == owner && strlen(entry->card.name) == len &&
+		    !memcmp(entry->card.name, name, len))
+			return entry;
+	}
+	return NULL;
+}
+
+static struct entry *id_find(struct directory *directory, uint32_t id)
+{
+	list_for_each (it, id_bucket(directory, id)) {
+		struct entry *entry = container_of(it, struct entry, by_id);
+
+		if (entry->card.id == id)
+			return entry;
+	}
+	return NULL;
+}
+
+static void entry_free(struct directory *directory, struct entry *entry)
+{
+	list_unlink(&entry->by_name);
+	list_unlink(&entry->by_id);
+	if (!list_empty(&entry->ended)) {
+		list_unlink(&entry->ended);
+		directory->ended_count--;
+	}
+	free(entry);
+}
+
+static void child_count(struct directory *directory, uint32_t parent, int by)
+{
+	struct entry *entry = parent ? id_find(directory, parent) : NULL;
+
+	if (entry)
+		entry->children += (unsigned)by;
+}
+
+int directory_reserve(struct directory *directory, uint32_t owner, const char *name,
+		      uint32_t parent, enum profile profile)
+{
+	size_t len = strlen(name);
+	struct entry *entry, *former, *above;
+	int r = 0;
+
+	CHECK(len <= LIMIT_AGENT_NAME_BYTES);
+	entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return err_raise(-ENOMEM);
+	list_init(&entry->by_id);
+	list_init(&entry->ended);
+	entry->card = (struct agent_card){
+		.owner = owner,
+		.parent = parent,
+		.live = true,
+		.profile = profile,
+		.incarnation = 1,
+	};
+	memcpy(entry->card.name, name, len + 1);
+	(void)pthread_mutex_lock(&directory->lock);
+	former = name_find(directory, owner, name, len);
+	above = parent ? id_find(directory, parent) : NULL;
+	if (former && former->card.live)
+		r = DIRECTORY_E_TAKEN;
+	else if (above && above->children >= LIMIT_AGENT_CHILDREN)
+		r = DIRECTORY_E_FULL;
+	if (!r) {
+		if (former)
+			entry_free(directory, former);
+		list_append(name_bucket(directory, owner, name, len), &entry->by_name);
+		directory->live_count++;
+		if (above)
+			above->children++;
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+	if (r)
+		free(entry);
+	return r;
+}
+
+void directory_cancel(struct directory *directory, uint32_t owner, const char *name)
+{
+	struct entry *entry;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = name_find(directory, owner, name, strlen(name));
+	if (entry && entry->card.live) {
+		child_count(directory, entry->card.parent, -1);
+		directory->live_count--;
+		entry_free(directory, entry);
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+}
+
+void directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
+		    uint16_t core)
+{
+	struct entry *entry;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = name_find(directory, owner, name, strlen(name));
+	CHECK(entry && entry->card.live && !entry->card.id);
+	entry->card.id = id;
+	entry->card.core = core;
+	list_append(id_bucket(directory, id), &entry->by_id);
+	(void)pthread_mutex_unlock(&directory->lock);
+}
+
+static void card_update(struct agent_card *card, enum agent_state state,
+			const struct agent_end *end)
+{
+	card->state = state;
+	if (end) {
+		card->end = *end;
+		card->ended_once = true;
+	}
+}
+
+void directory_update(struct directory *directory, uint32_t id, enum agent_state state,
+		      uint32_t incarnation, const struct agent_end *end)
+{
+	struct entry *entry;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = id_find(directory, id);
+	if (entry) {
+		card_update(&entry->card, state, end);
+		entry->card.incarnation = incarnation;
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+}
+
+void directory_end(struct directory *directory, uint32_t id, enum agent_state state,
+		   const struct agent_end *end)
+{
+	struct entry *entry;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = id_find(directory, id);
+	if (entry && entry->card.live) {
+		card_update(&entry->card, state, end);
+		entry->card.live = false;
+		child_count(directory, entry->card.parent, -1);
+		directory->live_count--;
+		list_append(&directory->ended, &entry->ended);
+		directory->ended_count++;
+		if (directory->ended_count > LIMIT_AGENTS_ENDED)
+			entry_free(directory,
+				   container_of(directory->ended.next, struct entry, ended));
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+}
+
+static int card_copy(const struct entry *entry, struct agent_card *ret_card)
+{
+	if (!entry)
+		return DIRECTORY_E_UNKNOWN;
+	*ret_card = entry->card;
+	return 0;
+}
+
+int directory_find(struct directory *directory, uint32_t id, struct agent_card *ret_card)
+{
+	int r;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	r = card_copy(id_find(directory, id), ret_card);
+	(void)pthread_mutex_unlock(&directory->lock);
+	return r;
+}
+
+int directory_find_name(struct directory *directory, uint32_t owner, const char *name, size_t len,
+			struct agent_card *ret_card)
+{
+	int r;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	r = card_copy(name_find(directory, owner, name, len), ret_card);
+	(void)pthread_mutex_unlock(&directory->lock);
+	return r;
+}
+
+bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor)
+{
+	struct entry *entry;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = id_find(directory, id);
+	while (id != ancestor && entry && entry->card.parent) {
+		id = entry->card.parent;
+		entry = id_find(directory, id);
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+	return id == ancestor;
+}
+
+unsigned directory_children(struct directory *directory, uint32_t parent, uint32_t *ids,
+			    unsigned max)
+{
+	unsigned count = 0;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	for (unsigned i = 0; i < BUCKETS && count < max; i++) {
+		list_for_each (it, &directory->ids[i]) {
+			const struct agent_card *card =
+				&container_of(it, struct entry, by_id)->card;
+
+			if (card->live && card->parent == parent && count < max)
+				ids[count++] = card->id;
+		}
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+	return count;
+}
+
+unsigned directory_live(struct directory *directory)
+{
+	unsigned count;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	count = directory->live_count;
+	(void)pthread_mutex_unlock(&directory->lock);
+	return count;
+}

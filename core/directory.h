@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Directory of spawned agents: who holds which name, on which core they live, how they ended
+ *
+ * Shared by all cores under one lock, held for a look-up at a time: it is used when agents start,
+ * end, and are controlled or listed, not for each message. What ended stays known, the latest
+ * LIMIT_AGENTS_ENDED of them, until its name is used again.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/limits.h"
+#include "core/spawn_options.h"
+
+enum agent_state {
+	AGENT_STARTING,
+	AGENT_RUNNING,
+	AGENT_PAUSED,
+	AGENT_STOPPED, /* ended well */
+	AGENT_CRASHED, /* ended otherwise; a restart may follow */
+};
+
+const char *agent_state_name(enum agent_state state);
+
+enum agent_reason {
+	AGENT_EXITED,
+	AGENT_SIGNALLED,
+	AGENT_OUT_OF_MEMORY,
+	AGENT_TIMED_OUT,
+	AGENT_KILLED,
+	AGENT_START_FAILED,
+	AGENT_LOST, /* with the launcher */
+};
+
+const char *agent_reason_name(enum agent_reason reason);
+
+/* How one life of an agent ended. */
+struct agent_end {
+	enum agent_reason reason;
+	int exit_code; /* -1 unless EXITED */
+	int signal;    /* 0 unless one ended it */
+	uint32_t killed_by;
+	uint32_t incarnation, restarts;
+	uint64_t uptime_ms, log_bytes_lost;
+	bool left_processes;
+};
+
+/* A copy of what the directory knows of one agent. */
+struct agent_card {
+	uint32_t id, parent, owner, incarnation;
+	uint16_t core;
+	bool live; /* false: ended for good */
+	enum agent_state state;
+	enum profile profile;
+	bool ended_once; /* end is valid */
+	struct agent_end end;
+	char name[LIMIT_AGENT_NAME_BYTES + 1];
+};
+
+enum {
+	DIRECTORY_E_TAKEN = 1,
+	DIRECTORY_E_UNKNOWN,
+	DIRECTORY_E_FULL, /* the parent has as many children as it may */
+};
+
+struct directory;
+
+int directory_new(struct directory **ret_directory); /* 0 or -ENOMEM */
+struct directory *directory_free(struct directory *directory);
+
+/* Holds @name of @owner for an agent to be. 0, DIRECTORY_E_TAKEN, DIRECTORY_E_FULL or -ENOMEM. */
+int directory_reserve(struct directory *directory, uint32_t owner, const char *name,
+		      uint32_t parent, enum profile profile);
+/* The start did not come about: the name is free again. */
+void directory_cancel(struct directory *directory, uint32_t owner, const char *name);
+
+/* Gives a reserved name its id and core. */
+void directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
+		    uint16_t core);
+void directory_update(struct directory *directory, uint32_t id, enum agent_state state,
+		      uint32_t incarnation, const struct agent_end *end); /* end may be NULL */
+/* For good: the name is free, the card stays. */
+void directory_end(struct directory *directory, uint32_t id, enum agent_state state,
+		   const struct agent_end *end);
+
+/* 0 or DIRECTORY_E_UNKNOWN. */
+int directory_find(struct directory *directory, uint32_t id, struct agent_card *ret_card);
+int directory_find_name(struct directory *directory, uint32_t owner, const char *name, size_t len,
+			struct agent_card *ret_card);
+
+/* Whether @id is @ancestor or was started below it. */
+bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor);
+
+/* Ids of the live children of @parent, at most @max of them; how many. */
+unsigned directory_children(struct directory *directory, uint32_t parent, uint32_t *ids,
+			    unsigned max);
+unsigned directory_live(struct directory *directory);
