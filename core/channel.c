@@ -79,7 +79,7 @@ int channel_signal(struct shard *shard, struct launch *launch, int signo, bool w
 {
 	return shard->channel.fd < 0
 		       ? LAUNCH_E_GONE
-		       : ((void)whole_tree, launch_kill(shard->channel.fd, launch->id, signo)); /* TEMP */
+		       : launch_signal(shard->channel.fd, launch->id, signo, whole_tree);
 }
 
 static struct launch *find(struct channel *channel, uint64_t id)

@@ -34,14 +34,16 @@ static const char usage[] =
 	"  --io BACKEND        auto, uring or epoll (default: auto)\n"
 	"  --data-dir DIR      State and logs (default: /var/lib/clove as root,\n"
 	"                      otherwise $XDG_STATE_HOME/clove or ~/.local/state/clove)\n"
+	"  --sdk-dir DIR       The SDK for Python, importable in every agent; \"\" for none\n"
+	"                      (default: " CLOVE_SDK_DIR ")\n"
 	"  --config FILE       Settings in INI form, section [core]: socket, sandbox, log_level,\n"
-	"                      cores, io, data_dir\n"
+	"                      cores, io, data_dir, sdk_dir\n"
 	"  --version           Print the version and end\n"
 	"  --help, -h          Print this and end\n"
 	"\n"
 	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
-	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_CONFIG. The command line wins over the\n"
-	"environment, and that over the file.\n"
+	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_CONFIG. The command\n"
+	"line wins over the environment, and that over the file.\n"
 	"\n"
 	"Example:\n"
 	"  clove_kernel --socket /tmp/my.sock --data-dir /tmp/my-clove --cores 2\n"
@@ -68,6 +70,17 @@ static int socket_read(struct config *c, const char *value)
 static int data_dir_read(struct config *c, const char *value)
 {
 	return text_read(&c->data_dir, value);
+}
+
+static int sdk_dir_read(struct config *c, const char *value)
+{
+	char *copy = *value == '/' || !*value ? strdup(value) : NULL;
+
+	if (!copy)
+		return -1;
+	free(c->sdk_dir);
+	c->sdk_dir = copy;
+	return 0;
 }
 
 static int log_level_read(struct config *c, const char *value)
@@ -113,6 +126,7 @@ static const struct setting {
 } settings[] = {
 	{"--socket", "CLOVE_SOCKET", "socket", socket_read, "a path"},
 	{"--data-dir", "CLOVE_DATA_DIR", "data_dir", data_dir_read, "a path"},
+	{"--sdk-dir", "CLOVE_SDK_DIR", "sdk_dir", sdk_dir_read, "an absolute path, or nothing"},
 	{"--log-level", "CLOVE_LOG_LEVEL", "log_level", log_level_read,
 	 "debug, info, warn or error"},
 	{NULL, "CLOVE_SANDBOX", "sandbox", sandbox_read, "yes or no"},
@@ -152,6 +166,7 @@ static int defaults_read(struct config *config)
 	*config = (struct config){
 		.socket_path = strdup(SOCKET_DEFAULT),
 		.data_dir = data_dir,
+		.sdk_dir = strdup(CLOVE_SDK_DIR),
 		.log_level = LOG_INFO,
 		.io = LOOP_AUTO,
 		.cores = count <= 2            ? 1
@@ -159,7 +174,7 @@ static int defaults_read(struct config *config)
 					       : (unsigned)count - 1,
 		.sandbox = true,
 	};
-	return config->socket_path ? 0 : CONFIG_E_BAD;
+	return config->socket_path && config->sdk_dir ? 0 : CONFIG_E_BAD;
 }
 
 struct file_reader {
@@ -347,6 +362,7 @@ void config_deinit(struct config *config)
 {
 	free(config->socket_path);
 	free(config->data_dir);
+	free(config->sdk_dir);
 	free(config->file);
 	*config = (struct config){0};
 }

@@ -19,6 +19,7 @@ struct config {
 	char *socket_path; /* owned */
 	char *data_dir;    /* owned */
 	char *file;        /* owned; NULL without one */
+	char *sdk_dir;     /* owned; "": none */
 	enum log_level log_level;
 	enum loop_backend io;
 	unsigned cores; /* 1 to LIMIT_CORES */

@@ -30,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "core/agent.h"
 #include "core/agent_table.h"
 #include "core/base/check.h"
 #include "core/base/err.h"
@@ -59,40 +60,21 @@ static int peer_check(struct shard *shard, int fd, struct ucred *ret_peer)
 	return 0;
 }
 
-int conn_open(struct shard *shard, int fd)
+/* Takes @fd, also on failure. 0 or -errno. */
+static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint32_t rights,
+		    struct conn **ret_conn)
 {
-	CLEANUP(fd_closep) int owned_fd = fd;
-	CLEANUP(freep) struct conn *conn = calloc(1, sizeof(*conn));
-	struct ucred peer;
-	int r;
+	struct conn *conn = calloc(1, sizeof(*conn));
+	int r = conn ? loop_add(shard->loop, &conn->source, fd, &conn_handler) : err_raise(-ENOMEM);
 
-	if (!conn)
-		return err_raise(-ENOMEM);
-	r = peer_check(shard, fd, &peer);
-	if (r == -EPERM) {
-		log_warn("refused", "uid=%u pid=%d reason=\"not the kernel's user\"", peer.uid,
-			 peer.pid);
-		return r;
-	}
-	if (r)
-		return err_trace(r);
-	conn->agent =
-		agent_table_take(shard->kernel->agents, &(struct agent_view){
-								.pid = (uint32_t)peer.pid,
-								.uid = shard->kernel->user.uid,
-								.core = (uint16_t)shard->index,
-								.kind = AGENT_EXTERNAL,
-								.since_ns = shard->now_ns,
-							});
-	if (!conn->agent)
-		return err_raise(-ENFILE);
-	r = loop_add(shard->loop, &conn->source, fd, &conn_handler);
 	if (r) {
-		agent_table_give_back(shard->kernel->agents, conn->agent);
+		free(conn);
+		(void)close(fd);
 		return err_trace(r);
 	}
+	conn->agent = entry;
 	conn->shard = shard;
-	conn->rights = ~0u;
+	conn->rights = rights;
 	conn->out_first = conn->out_last = OUT_NONE;
 	list_init(&conn->dirty);
 	list_init(&conn->carried);
@@ -101,8 +83,53 @@ int conn_open(struct shard *shard, int fd)
 	list_append(&shard->conns, &conn->link);
 	STAT_ADD(shard->stats.connections, 1);
 	loop_read(shard->loop, &conn->source, true);
-	(void)TAKE_FD(owned_fd);
-	(void)TAKE(conn);
+	*ret_conn = conn;
+	return 0;
+}
+
+int conn_open(struct shard *shard, int fd)
+{
+	CLEANUP(fd_closep) int owned_fd = fd;
+	struct agent_view view = {
+		.uid = shard->kernel->user.uid,
+		.core = (uint16_t)shard->index,
+		.kind = AGENT_EXTERNAL,
+		.since_ns = shard->now_ns,
+	};
+	struct agent_entry *entry;
+	struct conn *conn = NULL;
+	struct ucred peer;
+	int r;
+
+	r = peer_check(shard, fd, &peer);
+	if (r == -EPERM) {
+		log_warn("refused", "uid=%u pid=%d reason=\"not the kernel's user\"", peer.uid,
+			 peer.pid);
+		return r;
+	}
+	if (r)
+		return err_trace(r);
+	view.pid = (uint32_t)peer.pid;
+	entry = agent_table_take(shard->kernel->agents, &view);
+	if (!entry)
+		return err_raise(-ENFILE);
+	r = conn_new(shard, TAKE_FD(owned_fd), entry, ~0u, &conn);
+	if (r)
+		agent_table_give_back(shard->kernel->agents, entry);
+	return err_trace(r);
+}
+
+int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
+{
+	struct conn *conn = NULL;
+	int r = conn_new(shard, fd, agent->entry, agent->rights, &conn);
+
+	if (r)
+		return err_trace(r);
+	conn->spawned = agent;
+	agent->conn = conn;
+	(void)atomic_fetch_add_explicit(&shard->load, 1, memory_order_relaxed);
+	(void)atomic_fetch_add_explicit(&shard->kernel->connections, 1, memory_order_relaxed);
 	return 0;
 }
 
@@ -117,7 +144,10 @@ void conn_close(struct conn *conn)
 	list_unlink(&conn->link);
 	list_unlink(&conn->dirty);
 	list_unlink(&conn->carried);
-	agent_table_give_back(shard->kernel->agents, conn->agent);
+	if (conn->spawned)
+		agent_disconnected(conn->spawned);
+	else if (conn->agent)
+		agent_table_give_back(shard->kernel->agents, conn->agent);
 	shard->in_bytes -= conn->in.cap;
 	buf_deinit(&conn->in);
 	buf_deinit(&conn->backlog);

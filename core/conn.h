@@ -17,6 +17,7 @@
 #include "core/fault.h"
 #include "core/loop.h"
 
+struct agent;
 struct agent_entry;
 struct shard;
 
@@ -24,6 +25,7 @@ struct conn {
 	struct loop_source source;
 	struct shard *shard;
 	struct agent_entry *agent;
+	struct agent *spawned; /* whose connection it is; NULL: a client that came by itself */
 	struct list link;     /* in shard->conns */
 	struct list dirty;    /* in shard->dirty */
 	struct list carried;  /* in shard->carried */
@@ -43,6 +45,8 @@ struct conn {
 
 /* Takes @fd, also on failure. 0 or -errno. */
 int conn_open(struct shard *shard, int fd);
+/* The connection of an agent, which owns its entry. Takes @fd, also on failure. 0 or -errno. */
+int conn_open_agent(struct shard *shard, int fd, struct agent *agent);
 void conn_close(struct conn *conn);
 void conn_doom(struct conn *conn);  /* closes at the end of the pass */
 void conn_leave(struct conn *conn); /* takes no more, sends what it has, then closes */

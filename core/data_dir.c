@@ -30,7 +30,7 @@ static int make_path(const char *path)
 	return 0;
 }
 
-int data_dir_open(const char *path, int *ret_lock)
+int data_dir_open(const char *path, int *ret_dir, int *ret_lock)
 {
 	CLEANUP(fd_closep) int dir = -1, lock = -1;
 	struct stat st;
@@ -49,6 +49,7 @@ int data_dir_open(const char *path, int *ret_lock)
 		return err_raise(-errno);
 	if (flock(lock, LOCK_EX | LOCK_NB))
 		return errno == EWOULDBLOCK ? DATA_DIR_E_LOCKED : err_raise(-errno);
+	*ret_dir = TAKE_FD(dir);
 	*ret_lock = TAKE_FD(lock);
 	return 0;
 }

@@ -11,7 +11,7 @@ enum {
 };
 
 /*
- * Makes @path (mode 0700, parents too) if need be and locks it until @ret_lock is closed. 0,
- * DATA_DIR_E_x or -errno.
+ * Makes @path (mode 0700, parents too) if need be and locks it until @ret_lock is closed; @ret_dir
+ * is the directory itself. 0, DATA_DIR_E_x or -errno.
  */
-int data_dir_open(const char *path, int *ret_lock);
+int data_dir_open(const char *path, int *ret_dir, int *ret_lock);

@@ -9,7 +9,10 @@ static struct errand *errand_of(struct request *request)
 
 static void on_abandon(struct request *request)
 {
-	(void)request; /* It comes back all the same. */
+	struct errand *errand = errand_of(request);
+
+	if (errand->abandon)
+		errand->abandon(errand);
 }
 
 static void on_answer(struct request *request)
@@ -26,6 +29,7 @@ static void on_free(struct request *request)
 {
 	struct errand *errand = errand_of(request);
 
+	list_unlink(&errand->recall.waiting);
 	errand->free(errand);
 }
 
@@ -38,6 +42,7 @@ static const struct request_type errand_type = {
 enum wire_error errand_start(struct errand *errand, struct call *call)
 {
 	errand->fault.code = WIRE_OK;
+	list_init(&errand->recall.waiting);
 	return request_start(&errand->request, call, &errand_type);
 }
 

@@ -16,7 +16,12 @@
 struct errand {
 	struct request request;
 	struct parcel parcel;
+	struct parcel recall;
 	struct fault fault; /* code 0: it went well */
+	/*
+	 * At home, when nobody waits any more while it is away. May be NULL: it comes back some time.
+	 */
+	void (*abandon)(struct errand *errand);
 	/* In the other core; errand_return() is owed. */
 	void (*run)(struct errand *errand, struct shard *at);
 	void (*answer)(struct errand *errand); /* at home: the reply, when there is no fault */

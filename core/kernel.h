@@ -8,6 +8,7 @@
  * remark are constant in between.
  */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,8 +19,10 @@
 #include "core/listener.h"
 #include "core/loop.h"
 #include "core/user.h"
+#include "sandbox/launch.h"
 
 struct agent_table;
+struct directory;
 struct files;
 struct launcher;
 struct shard;
@@ -29,6 +32,8 @@ struct kernel {
 	struct loop_features io;
 	struct user user; /* whom the kernel serves and acts as */
 	struct agent_table *agents;
+	struct directory *directory; /* of those that were spawned */
+	struct launch_probe probe;   /* what this host can confine by */
 	struct files *files;
 	struct launcher *launcher;
 
@@ -36,6 +41,10 @@ struct kernel {
 	struct shard *shards[LIMIT_CORES];
 	/* lanes[from][to]; from the cores, then from the file threads */
 	struct lane *lanes[LIMIT_CORES + LIMIT_FILE_THREADS][LIMIT_CORES];
+
+	int data_fd, agents_fd; /* DATA_DIR, and agents/ in it */
+	pthread_mutex_t uid_lock;
+	uint8_t uid_used[LIMIT_AGENTS / 8]; /* agents' uids on the host, a bit each; see agent_home.c */
 
 	int listen_fd; /* core 0 accepts */
 	struct listener_file socket_file;

@@ -60,6 +60,7 @@ enum {
 	LIMIT_AGENT_PIDS = 256,
 	LIMIT_AGENT_TMP_BYTES = 64 << 20,
 	LIMIT_AGENT_LOG_BYTES = 1 << 20, /* of stdout, of stderr */
+	LIMIT_AGENTS_LIVE = 10000,
 	LIMIT_AGENTS_ENDED = 4096,       /* remembered after their end */
 	LIMIT_SCRIPT_BYTES = 16 << 20,
 

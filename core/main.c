@@ -26,12 +26,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/agent_home.h"
 #include "core/agent_table.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/config.h"
 #include "core/data_dir.h"
+#include "core/directory.h"
 #include "core/files.h"
 #include "core/kernel.h"
 #include "core/shard.h"
@@ -126,6 +128,8 @@ static int kernel_build(struct kernel *kernel)
 	if (!r)
 		r = agent_table_new(kernel->core_count, &kernel->agents);
 	if (!r)
+		r = directory_new(&kernel->directory);
+	if (!r)
 		r = lanes_new(kernel);
 	for (unsigned i = 0; !r && i < kernel->core_count; i++)
 		r = shard_new(kernel, i, &kernel->shards[i]);
@@ -148,6 +152,9 @@ static void kernel_free(struct kernel *kernel)
 		for (unsigned to = 0; to < kernel->core_count; to++)
 			free(kernel->lanes[from][to]);
 	kernel->agents = agent_table_free(kernel->agents);
+	kernel->directory = directory_free(kernel->directory);
+	kernel->data_fd = fd_close(kernel->data_fd);
+	kernel->agents_fd = fd_close(kernel->agents_fd);
 	kernel->listen_fd = fd_close(kernel->listen_fd);
 	user_deinit(&kernel->user);
 }
@@ -163,10 +170,13 @@ static int io_choose(struct kernel *kernel)
 	return 0;
 }
 
-static int data_open(const struct config *config, int *ret_lock)
+static int data_open(struct kernel *kernel, int *ret_lock)
 {
-	int r = data_dir_open(config->data_dir, ret_lock);
+	const struct config *config = kernel->config;
+	int r = data_dir_open(config->data_dir, &kernel->data_fd, ret_lock);
 
+	if (!r)
+		r = agent_homes_scan(kernel);
 	if (r == DATA_DIR_E_LOCKED)
 		FATAL("%s: another kernel uses this data directory; stop it or give --data-dir",
 		      config->data_dir);
@@ -302,7 +312,9 @@ int main(int argc, char **argv)
 	CLEANUP(config_deinit) struct config config = {0};
 	CLEANUP(fd_closep) int lock = -1, signal_fd = -1;
 	struct launcher launcher;
-	struct kernel kernel = {.config = &config, .launcher = &launcher, .launcher_alive = true};
+	struct kernel kernel = {.config = &config, .launcher = &launcher, .launcher_alive = true,
+				.data_fd = -1, .agents_fd = -1,
+				.uid_lock = PTHREAD_MUTEX_INITIALIZER};
 	int r;
 
 	if (argc && !strcmp(argv[0], LAUNCHER_NAME))
@@ -320,7 +332,7 @@ int main(int argc, char **argv)
 	kernel.start_ns = clock_now_ns();
 	kernel.connections_max = descriptors_raise();
 	signal_fd = signals_open();
-	if (signal_fd < 0 || data_open(&config, &lock) || socket_open(&kernel) ||
+	if (signal_fd < 0 || data_open(&kernel, &lock) || socket_open(&kernel) ||
 	    privileges_drop() || io_choose(&kernel) || kernel_build(&kernel)) {
 		listener_unbind(config.socket_path, &kernel.socket_file);
 		return EXIT_FAILURE;

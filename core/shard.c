@@ -25,6 +25,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "core/agent.h"
 #include "core/base/check.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
@@ -283,6 +284,7 @@ static void drain_begin(struct shard *shard)
 	shard->draining = true;
 	shard->drain_end_ns = shard->now_ns + LIMIT_DRAIN_MS * CLOCK_NS_PER_MS;
 	listener_stop(shard);
+	agent_kill_all(shard);
 	if (timer_set(&shard->timers, &shard->drain_end, shard->drain_end_ns, on_drain_end))
 		shard->drain_end_ns = shard->now_ns;
 }
@@ -292,7 +294,7 @@ static bool drain_step(struct shard *shard)
 {
 	bool late = shard->now_ns >= shard->drain_end_ns;
 
-	if (!late && any_in_flight(shard))
+	if (!late && (any_in_flight(shard) || !list_empty(&shard->agents)))
 		return false;
 	while (!list_empty(&shard->conns))
 		conn_close(container_of(shard->conns.next, struct conn, link));
@@ -341,6 +343,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->carried);
 	list_init(&shard->parcels);
 	list_init(&shard->jobs);
+	list_init(&shard->agents);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (shard->null_fd < 0)
 		return err_raise(-errno);
@@ -413,6 +416,7 @@ static void *shard_main(void *arg)
 		abort();
 	}
 	job_free_all(shard);
+	agent_free_all(shard);
 	channel_close(shard);
 	return NULL;
 }

@@ -39,7 +39,7 @@
 
 enum {
 	SOCK_FD = 3,
-	FLAGS_ALLOWED = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOFOLLOW,
+	FLAGS_ALLOWED = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOFOLLOW | O_PATH,
 	EAGAIN_TRIES = 16, /* a rename beside a scoped lookup makes openat2() ask for another try */
 };
 
@@ -63,6 +63,24 @@ static int open_at(int dir, const char *path, uint64_t flags, uint64_t mode, uin
 			break;
 	}
 	return fd < 0 ? -errno : (int)fd;
+}
+
+/*
+ * With O_PATH: a file or directory to be shown to somebody else, who gets no more than the user has. @flags
+ * say what that must be.
+ */
+static int admit_path(int fd, int flags)
+{
+	int mode = (flags & O_ACCMODE) == O_RDWR ? R_OK | W_OK : R_OK;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		return OPEN_E_NOT_REGULAR;
+	if (S_ISDIR(st.st_mode))
+		mode |= X_OK;
+	return syscall(SYS_faccessat2, fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
 }
 
 /* What was opened: keeps it only if it is a regular file, and makes it an ordinary descriptor. */
@@ -116,14 +134,18 @@ static int serve(const struct packet_open *open, const char *base, const char *p
 		if (dir < 0)
 			return dir;
 	}
-	fd = open_at(dir, path, (open->flags & ~(uint32_t)O_TRUNC) | O_NOCTTY | O_NONBLOCK,
-		     open->flags & O_CREAT ? open->mode : 0, open->resolve);
+	if (open->flags & O_PATH)
+		fd = open_at(dir, path, open->flags & (O_PATH | O_NOFOLLOW), 0, open->resolve);
+	else
+		fd = open_at(dir, path, (open->flags & ~(uint32_t)O_TRUNC) | O_NOCTTY | O_NONBLOCK,
+			     open->flags & O_CREAT ? open->mode : 0, open->resolve);
 	/* A FIFO nobody reads, a socket, a device without a driver. */
 	if (fd == -ENXIO)
 		return OPEN_E_NOT_REGULAR;
 	if (fd < 0)
 		return fd;
-	r = admit(fd, open->flags & O_TRUNC);
+	r = open->flags & O_PATH ? admit_path(fd, (int)open->flags)
+				 : admit(fd, open->flags & O_TRUNC);
 	if (r)
 		return r;
 	*ret_fd = TAKE_FD(fd);

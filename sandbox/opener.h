@@ -29,7 +29,12 @@ struct open_request {
 	const char *path; /* not NUL-terminated; a NUL inside is -EINVAL */
 	size_t path_len;
 	const char *base; /* absolute directory that a relative @path starts from */
-	int flags;        /* access mode and O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NOFOLLOW */
+	/*
+	 * Access mode and O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NOFOLLOW; or O_PATH, which also finds
+	 * directories and, before it passes on what cannot be read by it, checks that the user may
+	 * read it, with O_RDWR write it too.
+	 */
+	int flags;
 	mode_t mode;      /* of a file made by O_CREAT, less umask 022 */
 	uint64_t resolve; /* RESOLVE_*; RESOLVE_NO_MAGICLINKS is always added */
 };

@@ -134,6 +134,34 @@ class KernelDefect(SyscallError):
     retryable = False
 
 
+class SandboxUnavailable(SyscallError):
+    """This host cannot confine as asked; the message names the missing piece."""
+
+    default_code = ErrorCode.SANDBOX_UNAVAILABLE
+    retryable = False
+
+
+class NameTaken(SyscallError):
+    """A live agent of this owner has the name."""
+
+    default_code = ErrorCode.NAME_TAKEN
+    retryable = False
+
+
+class AgentNotFound(SyscallError):
+    """No agent of this owner has the id or name."""
+
+    default_code = ErrorCode.AGENT_NOT_FOUND
+    retryable = False
+
+
+class LimitsUnavailable(SyscallError):
+    """Require_limits, and this host cannot enforce one of them."""
+
+    default_code = ErrorCode.LIMITS_UNAVAILABLE
+    retryable = False
+
+
 BY_CODE: dict[int, type[SyscallError]] = {
     1: InvalidArgument,
     2: UnknownOp,
@@ -153,4 +181,8 @@ BY_CODE: dict[int, type[SyscallError]] = {
     16: NotAFile,
     17: ExecFailed,
     18: KernelDefect,
+    512: SandboxUnavailable,
+    513: NameTaken,
+    514: AgentNotFound,
+    515: LimitsUnavailable,
 }

@@ -224,3 +224,11 @@ class ErrorCode(IntEnum):
     EXEC_FAILED = 17
     #: a defect in the kernel; its log has the trace
     INTERNAL = 18
+    #: this host cannot confine as asked; the message names the missing piece
+    SANDBOX_UNAVAILABLE = 512
+    #: a live agent of this owner has the name
+    NAME_TAKEN = 513
+    #: no agent of this owner has the id or name
+    AGENT_NOT_FOUND = 514
+    #: require_limits, and this host cannot enforce one of them
+    LIMITS_UNAVAILABLE = 515

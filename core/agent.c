@@ -1,0 +1,644 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ *   STARTING --launched--> RUNNING <--> PAUSED
+ *      |                      |           |
+ *      | failed               | the init's pidfd polls readable: report read, reaped
+ *      v                      v
+ *   end of this life: STOPPED or CRASHED --policy, after a pause--> STARTING, next incarnation
+ *      |
+ *      | no restart
+ *      v
+ *   ended for good: the directory keeps how, waiters are answered, children are killed
+ *
+ * The init must not be reaped while a signal for it is on its way to the launcher, because its process id
+ * could get a new meaning: signals_out counts those.
+ */
+
+#include "core/agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/agent_launch.h"
+#include "core/agent_table.h"
+#include "core/base/check.h"
+#include "core/base/clock.h"
+#include "core/base/err.h"
+#include "core/conn.h"
+#include "core/kernel.h"
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#ifndef __WALL
+#define __WALL 0x40000000
+#endif
+
+enum {
+	SIGNAL_RETRY_MS = 20,
+	BACKOFF_FIRST_MS = 1000,
+	BACKOFF_MAX_MS = 60000,
+};
+
+static void life_begin(struct agent *agent);
+static void life_end(struct agent *agent);
+static void on_timer(struct timer *timer);
+
+/* ---- knowing ---- */
+
+struct agent *agent_find(struct shard *shard, uint32_t id)
+{
+	list_for_each (it, &shard->agents) {
+		struct agent *agent = container_of(it, struct agent, link);
+
+		if (agent->id == id)
+			return agent;
+	}
+	return NULL;
+}
+
+static struct directory *directory_of(const struct agent *agent)
+{
+	return agent->shard->kernel->directory;
+}
+
+static void state_set(struct agent *agent, enum agent_state state)
+{
+	agent->state = state;
+	directory_update(directory_of(agent), agent->id, state, agent->incarnation,
+			 agent->end.incarnation ? &agent->end : NULL);
+}
+
+/* ---- the end for good ---- */
+
+static void pidfd_close(struct agent *agent)
+{
+	int fd = agent->pidfd.fd;
+
+	if (fd < 0)
+		return;
+	loop_remove(agent->shard->loop, &agent->pidfd);
+	(void)close(fd);
+	agent->pidfd.fd = -1;
+}
+
+static void conn_drop(struct agent *agent)
+{
+	if (!agent->conn)
+		return;
+	agent->conn->spawned = NULL;
+	agent->conn->agent = NULL; /* the entry is the agent's */
+	conn_doom(agent->conn);
+	agent->conn = NULL;
+}
+
+void agent_disconnected(struct agent *agent)
+{
+	agent->conn = NULL;
+}
+
+static void agent_free(struct agent *agent)
+{
+	struct shard *shard = agent->shard;
+
+	conn_drop(agent);
+	channel_remove(&agent->launch);
+	pidfd_close(agent);
+	agent->report_fd = fd_close(agent->report_fd);
+	for (unsigned i = 0; i < 3; i++)
+		agent->child_fds[i] = fd_close(agent->child_fds[i]);
+	timer_unset(&shard->timers, &agent->timer);
+	timer_unset(&shard->timers, &agent->retry);
+	agent_home_deinit(&agent->home);
+	spawn_options_deinit(&agent->options);
+	agent_table_give_back(shard->kernel->agents, agent->entry);
+	list_unlink(&agent->link);
+	free(agent);
+}
+
+static void waiter_answer(struct agent *agent, struct agent_errand *errand)
+{
+	msgpack_packer pk;
+
+	list_unlink(&errand->waiting);
+	msgpack_packer_init(&pk, &errand->reply, msgpack_sbuffer_write);
+	agent_end_pack(agent->id, agent->options.name, &agent->end, &pk);
+	errand_return(&errand->errand, agent->shard);
+}
+
+/* Children die with their parent; they may live in any core. */
+struct parting {
+	struct parcel parcel;
+	uint32_t id, parent;
+};
+
+static void part(struct shard *shard, void *arg, uint64_t value)
+{
+	struct parting *parting = arg;
+	struct agent *child = agent_find(shard, parting->id);
+
+	(void)value;
+	if (child)
+		agent_kill(child, AGENT_KILLED, parting->parent, 0);
+	free(parting);
+}
+
+static void children_kill(struct shard *shard, uint32_t parent)
+{
+	struct kernel *kernel = shard->kernel;
+	uint32_t ids[LIMIT_AGENT_CHILDREN];
+	unsigned count = directory_children(kernel->directory, parent, ids, LIMIT_AGENT_CHILDREN);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct parting *parting = calloc(1, sizeof(*parting));
+		struct agent_card card;
+
+		if (!parting || directory_find(kernel->directory, ids[i], &card)) {
+			free(parting);
+			continue;
+		}
+		parting->id = ids[i];
+		parting->parent = parent;
+		shard_send(shard, kernel->shards[card.core], &parting->parcel,
+			   (struct lane_item){.deliver = part, .arg = parting});
+	}
+}
+
+static void agent_finish(struct agent *agent)
+{
+	struct shard *shard = agent->shard;
+	uint32_t id = agent->id;
+	bool well = agent->end.reason == AGENT_EXITED && !agent->end.exit_code;
+
+	log_info("agent-ended", "id=%u name=%s reason=%s code=%d signal=%d restarts=%u", id,
+		 agent->options.name, agent_reason_name(agent->end.reason), agent->end.exit_code,
+		 agent->end.signal, agent->restarts);
+	/* The name is free before anybody is told that it is. */
+	directory_end(directory_of(agent), id, well ? AGENT_STOPPED : AGENT_CRASHED, &agent->end);
+	while (!list_empty(&agent->waiters))
+		waiter_answer(agent,
+			      container_of(agent->waiters.next, struct agent_errand, waiting));
+	agent_free(agent);
+	children_kill(shard, id);
+}
+
+/* ---- restarts ---- */
+
+static void home_run(struct files *files, struct file_task *task)
+{
+	struct agent *agent = container_of(task, struct agent, task);
+
+	(void)agent_home_open(files, agent->shard->kernel, agent->owner, &agent->options, false,
+			      &agent->home, &agent->fault);
+}
+
+static void home_done(struct file_task *task)
+{
+	struct agent *agent = container_of(task, struct agent, task);
+
+	agent->preparing = false;
+	if (agent->fault.code || agent->kill_wanted)
+		life_end(agent);
+	else
+		life_begin(agent);
+}
+
+static void home_drop(struct file_task *task)
+{
+	container_of(task, struct agent, task)->preparing = false;
+}
+
+static void restart(struct agent *agent)
+{
+	struct fault fault;
+
+	agent->incarnation++;
+	agent->restarts++;
+	agent->fault.code = WIRE_OK;
+	agent->lost = false;
+	state_set(agent, AGENT_STARTING);
+	agent->task = (struct file_task){.run = home_run, .done = home_done, .drop = home_drop};
+	agent->preparing = true;
+	if (!files_submit_task(agent->shard->kernel->files, agent->shard, &agent->task, &fault))
+		return;
+	agent->preparing = false;
+	agent->fault = fault;
+	life_end(agent);
+}
+
+static bool wants_restart(const struct agent *agent)
+{
+	bool well = agent->end.reason == AGENT_EXITED && !agent->end.exit_code;
+
+	if (agent->kill_wanted || agent->shard->draining || !channel_is_open(agent->shard))
+		return false;
+	/* One that never ran would not run the next time. */
+	if (agent->end.reason == AGENT_START_FAILED && agent->incarnation == 1)
+		return false;
+	return agent->options.restart == RESTART_ALWAYS ||
+	       (agent->options.restart == RESTART_ON_FAILURE && !well);
+}
+
+/* False when it restarted too often. */
+static bool restart_plan(struct agent *agent)
+{
+	struct shard *shard = agent->shard;
+	uint64_t now_ns = clock_now_ns();
+
+	if (now_ns - agent->window_ns > agent->options.restart_window_ms * CLOCK_NS_PER_MS) {
+		agent->window_ns = now_ns;
+		agent->window_restarts = 0;
+		agent->backoff_ms = 0;
+	}
+	if (agent->window_restarts >= agent->options.restarts_max) {
+		log_warn("agent-escalated", "id=%u name=%s restarts=%u window_ms=%llu", agent->id,
+			 agent->options.name, agent->window_restarts,
+			 (unsigned long long)agent->options.restart_window_ms);
+		return false;
+	}
+	agent->window_restarts++;
+	agent->backoff_ms = agent->backoff_ms ? agent->backoff_ms * 2 : BACKOFF_FIRST_MS;
+	if (agent->backoff_ms > BACKOFF_MAX_MS)
+		agent->backoff_ms = BACKOFF_MAX_MS;
+	log_info("agent-restarts", "id=%u name=%s reason=%s in_ms=%llu", agent->id,
+		 agent->options.name, agent_reason_name(agent->end.reason),
+		 (unsigned long long)agent->backoff_ms);
+	return !timer_set(&shard->timers, &agent->timer,
+			  now_ns + agent->backoff_ms * CLOCK_NS_PER_MS, on_timer);
+}
+
+/* ---- one life ---- */
+
+static void starter_return(struct agent *agent)
+{
+	struct agent_errand *starter = agent->starter;
+	msgpack_packer pk;
+
+	if (!starter)
+		return;
+	agent->starter = NULL;
+	starter->errand.fault = agent->fault;
+	if (!agent->fault.code) {
+		msgpack_packer_init(&pk, &starter->reply, msgpack_sbuffer_write);
+		agent_pack(agent, &pk);
+	}
+	errand_return(&starter->errand, agent->shard);
+}
+
+/* No process is left of this life; agent->end and ->fault say how it was. */
+static void life_end(struct agent *agent)
+{
+	bool first = agent->starter;
+
+	timer_unset(&agent->shard->timers, &agent->timer);
+	timer_unset(&agent->shard->timers, &agent->retry);
+	channel_remove(&agent->launch);
+	conn_drop(agent);
+	agent_home_deinit(&agent->home);
+	agent->report_fd = fd_close(agent->report_fd);
+	agent->launching = agent->exited = false;
+	agent->init = agent->program = 0;
+	if (agent->fault.code)
+		agent->end = (struct agent_end){
+			.reason = agent->kill_wanted ? agent->because : AGENT_START_FAILED,
+			.exit_code = -1,
+			.killed_by = agent->killed_by,
+		};
+	agent->end.incarnation = agent->incarnation;
+	agent->end.restarts = agent->restarts;
+	starter_return(agent);
+	if (first && agent->fault.code) {
+		/* It never was: nothing to remember. */
+		directory_cancel(directory_of(agent), agent->owner, agent->options.name);
+		agent_free(agent);
+		return;
+	}
+	atomic_store_explicit(&agent->entry->pid, 0, memory_order_relaxed);
+	state_set(agent, agent->end.reason == AGENT_EXITED && !agent->end.exit_code
+				 ? AGENT_STOPPED
+				 : AGENT_CRASHED);
+	if (!wants_restart(agent) || !restart_plan(agent))
+		agent_finish(agent);
+}
+
+static void end_judge(struct agent *agent, const struct launch_report *report,
+		      const siginfo_t *status)
+{
+	struct agent_end *end = &agent->end;
+
+	*end = (struct agent_end){
+		.exit_code = -1,
+		.uptime_ms = (clock_now_ns() - agent->start_ns) / CLOCK_NS_PER_MS,
+	};
+	if (report) {
+		end->signal = report->signal;
+		end->log_bytes_lost = report->log_bytes_lost;
+		end->left_processes = report->flags & LAUNCH_REPORT_LEFT;
+	} else {
+		end->signal = status->si_code == CLD_EXITED ? 0 : status->si_status;
+	}
+	if (agent->kill_wanted) {
+		end->reason = agent->because;
+		end->killed_by = agent->killed_by;
+	} else if (agent->lost) {
+		end->reason = AGENT_LOST;
+	} else if (agent->oom) {
+		end->reason = AGENT_OUT_OF_MEMORY;
+	} else if (end->signal || !report) {
+		end->reason = AGENT_SIGNALLED;
+	} else {
+		end->reason = AGENT_EXITED;
+		end->exit_code = report->code;
+	}
+}
+
+static void reap(struct agent *agent)
+{
+	struct launch_report report;
+	siginfo_t status = {0};
+	ssize_t n;
+
+	if (agent->signals_out)
+		return;
+	/* The init wrote it before it ended, or never will. */
+	n = agent->report_fd < 0 ? 0 : read(agent->report_fd, &report, sizeof(report));
+	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status,
+		     WEXITED | WNOHANG | __WALL);
+	pidfd_close(agent);
+	if (!agent->fault.code)
+		end_judge(agent, n == sizeof(report) ? &report : NULL, &status);
+	life_end(agent);
+}
+
+static void on_pidfd(struct loop_source *source)
+{
+	struct agent *agent = container_of(source, struct agent, pidfd);
+
+	agent->exited = true;
+	reap(agent);
+}
+
+static const struct loop_handler pidfd_handler = {.ready = on_pidfd};
+
+/* The init is there, whether it does well or not: from here on it is ours to reap. */
+static int adopt(struct agent *agent, struct launch_reply *reply)
+{
+	struct loop *loop = agent->shard->loop;
+	int r;
+
+	agent->init = reply->pid;
+	agent->program = reply->program;
+	if (reply->pidfd < 0)
+		reply->pidfd = (int)syscall(SYS_pidfd_open, reply->pid, 0);
+	if (reply->pidfd < 0)
+		return err_raise(-errno);
+	r = loop_add(loop, &agent->pidfd, reply->pidfd, &pidfd_handler);
+	if (r)
+		return err_trace(r);
+	reply->pidfd = -1;
+	loop_want_ready(loop, &agent->pidfd);
+	return 0;
+}
+
+static void launched(struct agent *agent, const struct launch_reply *reply)
+{
+	struct shard *shard = agent->shard;
+
+	agent->layers = reply->layers;
+	agent->landlock_abi = reply->landlock_abi;
+	agent->start_ns = shard->now_ns;
+	atomic_store_explicit(&agent->entry->pid, (uint32_t)agent->program, memory_order_relaxed);
+	state_set(agent, AGENT_RUNNING);
+	log_info("agent-started", "id=%u name=%s pid=%d profile=%s incarnation=%u", agent->id,
+		 agent->options.name, agent->program, profile_name(agent->options.profile),
+		 agent->incarnation);
+	starter_return(agent);
+	if (agent->kill_wanted)
+		agent_kill(agent, agent->because, agent->killed_by, 0);
+	else if (agent->options.timeout_ms &&
+		 timer_set(&shard->timers, &agent->timer,
+			   agent->start_ns + agent->options.timeout_ms * CLOCK_NS_PER_MS, on_timer))
+		agent_kill(agent, AGENT_TIMED_OUT, 0, 0);
+}
+
+void agent_answered(struct agent *agent, struct launch_reply *reply)
+{
+	agent->launching = false;
+	agent_home_deinit(&agent->home);
+	if (reply->type == LAUNCH_FAILED)
+		agent_launch_fault(agent, reply);
+	if (reply->pid && adopt(agent, reply)) {
+		(void)fault_set(&agent->fault, WIRE_BUSY, "no descriptor left to watch the agent");
+		(void)channel_signal(agent->shard, &agent->launch, SIGKILL, true);
+		life_end(agent);
+	} else if (reply->type == LAUNCH_LAUNCHED) {
+		launched(agent, reply);
+	} else if (!reply->pid) {
+		life_end(agent);
+	}
+	/* Otherwise the failed init ends by itself, and is answered for when it has been reaped. */
+}
+
+void agent_unsent(struct agent *agent)
+{
+	life_end(agent);
+}
+
+void agent_signalled(struct agent *agent)
+{
+	if (agent->signals_out)
+		agent->signals_out--;
+	if (agent->exited)
+		reap(agent);
+}
+
+/* The launcher died; the init sees its lifeline end, and ends. */
+void agent_lost(struct agent *agent)
+{
+	agent->lost = true;
+	agent->signals_out = 0;
+	if (agent->exited)
+		reap(agent);
+}
+
+static void life_begin(struct agent *agent)
+{
+	if (agent_launch(agent))
+		life_end(agent);
+}
+
+void agent_start(struct shard *shard, struct agent_spawn *spawn)
+{
+	struct agent *agent = calloc(1, sizeof(*agent));
+	struct agent_entry *entry = NULL;
+
+	if (agent)
+		entry = agent_table_take(shard->kernel->agents, &(struct agent_view){
+									.uid = spawn->owner,
+									.core = (uint16_t)shard->index,
+									.kind = AGENT_SPAWNED,
+									.since_ns = shard->now_ns,
+								});
+	if (!entry) {
+		free(agent);
+		(void)fault_set(&spawn->errand.errand.fault, WIRE_BUSY,
+				"the kernel has as many agents as it may");
+		directory_cancel(shard->kernel->directory, spawn->owner, spawn->options.name);
+		errand_return(&spawn->errand.errand, shard);
+		return;
+	}
+	agent->shard = shard;
+	agent->entry = entry;
+	agent->id = atomic_load_explicit(&entry->id, memory_order_relaxed);
+	agent->owner = spawn->owner;
+	agent->parent = spawn->parent;
+	agent->rights = spawn->rights;
+	agent->options = spawn->options;
+	agent->home = spawn->home;
+	spawn->options = (struct spawn_options){0};
+	agent_home_init(&spawn->home);
+	agent->report_fd = agent->pidfd.fd = -1;
+	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;
+	agent->incarnation = 1;
+	agent->born_ns = agent->start_ns = agent->window_ns = shard->now_ns;
+	agent->starter = &spawn->errand;
+	list_init(&agent->waiters);
+	list_append(&shard->agents, &agent->link);
+	directory_bind(shard->kernel->directory, agent->owner, agent->options.name, agent->id,
+		       (uint16_t)shard->index);
+	life_begin(agent);
+}
+
+/* ---- control ---- */
+
+static bool is_alive(const struct agent *agent)
+{
+	return agent->pidfd.fd >= 0 && !agent->exited;
+}
+
+static void on_retry(struct timer *timer);
+
+/* True when it is on its way, or there is nobody to signal. */
+static bool signal_send(struct agent *agent, int signo, bool whole_tree)
+{
+	int r;
+
+	if (!is_alive(agent))
+		return true;
+	r = channel_signal(agent->shard, &agent->launch, signo, whole_tree);
+	if (!r)
+		agent->signals_out++;
+	return r != LAUNCH_E_BUSY;
+}
+
+static void kill_now(struct agent *agent)
+{
+	struct shard *shard = agent->shard;
+
+	timer_unset(&shard->timers, &agent->timer);
+	if (!signal_send(agent, SIGKILL, true))
+		(void)timer_set(&shard->timers, &agent->retry,
+				shard->now_ns + SIGNAL_RETRY_MS * CLOCK_NS_PER_MS, on_retry);
+}
+
+static void on_retry(struct timer *timer)
+{
+	kill_now(container_of(timer, struct agent, retry));
+}
+
+static void on_timer(struct timer *timer)
+{
+	struct agent *agent = container_of(timer, struct agent, timer);
+
+	if (is_alive(agent) && !agent->kill_wanted)
+		agent_kill(agent, AGENT_TIMED_OUT, 0, 0);
+	else if (is_alive(agent))
+		kill_now(agent);
+	else
+		restart(agent);
+}
+
+void agent_kill(struct agent *agent, enum agent_reason because, uint32_t by, uint64_t grace_ms)
+{
+	struct shard *shard = agent->shard;
+
+	if (!agent->kill_wanted) {
+		agent->kill_wanted = true;
+		agent->because = because;
+		agent->killed_by = by;
+	}
+	/* While it starts the answer will come, and the kill with it. */
+	if (agent->launching || agent->preparing || agent->exited)
+		return;
+	if (!is_alive(agent)) {
+		timer_unset(&shard->timers, &agent->timer);
+		agent_finish(agent);
+		return;
+	}
+	/* A paused one could not act on it. */
+	if (grace_ms && agent->state == AGENT_RUNNING && signal_send(agent, SIGTERM, false) &&
+	    !timer_set(&shard->timers, &agent->timer, shard->now_ns + grace_ms * CLOCK_NS_PER_MS,
+		       on_timer))
+		return;
+	kill_now(agent);
+}
+
+bool agent_pause(struct agent *agent, bool paused)
+{
+	if (!signal_send(agent, paused ? SIGSTOP : SIGCONT, true))
+		return false;
+	state_set(agent, paused ? AGENT_PAUSED : AGENT_RUNNING);
+	return true;
+}
+
+void agent_await(struct agent *agent, struct agent_errand *errand)
+{
+	list_append(&agent->waiters, &errand->waiting);
+}
+
+void agent_await_no_more(struct shard *shard, uint32_t id, const struct agent_errand *errand)
+{
+	struct agent *agent = agent_find(shard, id);
+
+	if (!agent)
+		return;
+	list_for_each (it, &agent->waiters) {
+		struct agent_errand *waiter = container_of(it, struct agent_errand, waiting);
+
+		if (waiter != errand)
+			continue;
+		list_unlink(&waiter->waiting);
+		errand_return(&waiter->errand, shard);
+		return;
+	}
+}
+
+void agent_kill_all(struct shard *shard)
+{
+	list_for_each_safe (it, &shard->agents)
+		agent_kill(container_of(it, struct agent, link), AGENT_KILLED, 0, 0);
+}
+
+void agent_free_all(struct shard *shard)
+{
+	while (!list_empty(&shard->agents)) {
+		struct agent *agent = container_of(shard->agents.next, struct agent, link);
+
+		while (!list_empty(&agent->waiters)) {
+			struct agent_errand *errand =
+				container_of(list_shift(&agent->waiters), struct agent_errand, waiting);
+
+			errand->errand.free(&errand->errand);
+		}
+		if (agent->starter)
+			agent->starter->errand.free(&agent->starter->errand);
+		agent_free(agent);
+	}
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Spawned agent: its lives, from start to end for good
+ *
+ * Belongs to one core, which holds its connection, watches its init and reaps it. Others reach it by
+ * errands. Three descriptors while it runs: the connection, the init's pidfd, the report pipe.
+ */
+
+#include <msgpack.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/agent_home.h"
+#include "core/base/list.h"
+#include "core/channel.h"
+#include "core/directory.h"
+#include "core/errand.h"
+#include "core/files.h"
+#include "core/spawn_options.h"
+#include "core/timer.h"
+
+struct conn;
+
+struct agent {
+	struct shard *shard;
+	struct list link; /* in shard->agents */
+	struct agent_entry *entry;
+	uint32_t id, parent, owner, rights;
+	struct spawn_options options;
+	struct agent_home home; /* its descriptors only while it starts */
+
+	struct launch launch;
+	struct loop_source pidfd; /* of the init */
+	int report_fd;            /* read end; struct launch_report */
+	int child_fds[3];         /* until sent: stdin, socket, report; -1 none */
+	struct conn *conn;        /* NULL when its program closed it */
+	pid_t init, program;
+	bool oom; /* its cgroup counted a kill for want of memory */
+	uint32_t layers;
+	uint32_t landlock_abi;
+
+	enum agent_state state;
+	uint32_t incarnation, restarts;
+	uint64_t born_ns, start_ns;      /* of the first life, of this one */
+	uint64_t window_ns, backoff_ms;  /* restarts are counted since; next pause */
+	uint32_t window_restarts;
+	struct timer timer;              /* wall clock, then grace, then pause before a restart */
+	struct timer retry;              /* of a signal that found the channel full */
+	bool kill_wanted;                /* no restart */
+	unsigned signals_out;            /* on their way to the launcher: no reaping */
+	bool launching, exited, lost;    /* asked for; the init has ended, is not reaped; so has the launcher */
+	enum agent_reason because;       /* of kill_wanted: KILLED or TIMED_OUT */
+	uint32_t killed_by;
+	struct agent_end end;            /* of the latest life */
+	struct fault fault;              /* why a start failed */
+
+	struct agent_errand *starter; /* SPAWN, until the first start has come about or failed */
+	struct list waiters;          /* struct agent_errand: WAIT and KILL */
+	struct file_task task;        /* opening the home for a restart */
+	bool preparing;               /* it is out */
+};
+
+/* An errand that concerns one agent. */
+struct agent_errand {
+	struct errand errand;
+	struct list waiting; /* in agent->waiters */
+	uint32_t agent_id, caller;
+	uint64_t grace_ms;
+	msgpack_sbuffer reply; /* one value, made by the agent's core */
+};
+
+/* SPAWN: first to a file thread, then to the core where the agent will live. */
+struct agent_spawn {
+	struct agent_errand errand;
+	struct file_task task;
+	uint32_t owner, parent, rights;
+	struct shard *place;
+	struct spawn_options options;
+	struct agent_home home;
+	const char *warnings[4]; /* static texts */
+	unsigned warning_count;
+};
+
+/*
+ * In the core @spawn->place: starts the agent, whose name is reserved and whose home is open. Takes
+ * over the options and the home; the errand returns when the agent runs or has failed.
+ */
+void agent_start(struct shard *shard, struct agent_spawn *spawn);
+
+/* NULL when it is not here. */
+struct agent *agent_find(struct shard *shard, uint32_t id);
+
+/* Ends it for good: at once, or with SIGTERM first. */
+void agent_kill(struct agent *agent, enum agent_reason because, uint32_t by, uint64_t grace_ms);
+
+/* SIGSTOP or SIGCONT to all of it. False when the launcher cannot be told now. */
+bool agent_pause(struct agent *agent, bool paused);
+
+/* Keeps @errand until the agent has ended for good. */
+void agent_await(struct agent *agent, struct agent_errand *errand);
+/* The caller of @errand, which may have left already, waits no more. */
+void agent_await_no_more(struct shard *shard, uint32_t id, const struct agent_errand *errand);
+
+/* Everything known of it, as INSPECT answers. */
+void agent_pack(const struct agent *agent, msgpack_packer *pk);
+
+/* Its connection is gone. */
+void agent_disconnected(struct agent *agent);
+
+/* The core drains: all are killed; and at its end: all are freed. */
+void agent_kill_all(struct shard *shard);
+void agent_free_all(struct shard *shard);
+

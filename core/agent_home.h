@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * An agent's place on disk: DATA_DIR/agents/<owner>/<name>/{workspace,logs,script}
+ *
+ * Made, and its files opened, by a file thread before each start. The workspace and the logs belong
+ * to the agent's uid once it has one: the launcher hands them over, and who they belong to is where that uid is
+ * remembered. The script is copied, as read by its owner: the box shows the copy, so no other file
+ * of the owner needs to be visible, and a restart runs what was started.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/fault.h"
+#include "core/limits.h"
+#include "core/spawn_options.h"
+
+struct files;
+struct kernel;
+
+struct agent_home {
+	int workspace, logs, script; /* O_PATH directories; -1 none */
+	int sdk;                     /* O_PATH, the kernel's SDK for Python; -1 none */
+	int binds[LIMIT_AGENT_BINDS]; /* O_PATH; options->ro, then ->rw */
+	unsigned bind_count;
+	uid_t uid; /* whom the agent runs as */
+	char *script_name; /* last part of the script's path; NULL without a script */
+};
+
+void agent_home_init(struct agent_home *home);
+void agent_home_deinit(struct agent_home *home);
+
+/* In a file thread. WIRE_OK, or a code with @fault filled. */
+enum wire_error agent_home_open(struct files *files, struct kernel *kernel, uint32_t owner,
+				const struct spawn_options *options, bool copy_script,
+				struct agent_home *home, struct fault *fault);
+
+/* At the start of the kernel: finds the uids in use. 0 or -errno. */
+int agent_homes_scan(struct kernel *kernel);
+
+/* In a file thread: opens a log for reading, -1 when there is none. @file is as "stdout.log". */
+int agent_home_log(struct kernel *kernel, uint32_t owner, const char *name, const char *file);
