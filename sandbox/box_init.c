@@ -102,13 +102,13 @@ static int write_proc(const char *path, const char *text)
 }
 
 /* A user without root may map one id, its own, and only with its groups frozen. */
-static int map_own_ids(void)
+static int map_own_ids(const struct launch_spec *spec)
 {
 	char uid_map[48], gid_map[48];
 	int r;
 
-	(void)snprintf(uid_map, sizeof(uid_map), "%d %u 1", BOX_UID, (unsigned)geteuid());
-	(void)snprintf(gid_map, sizeof(gid_map), "%d %u 1", BOX_UID, (unsigned)getegid());
+	(void)snprintf(uid_map, sizeof(uid_map), "%d %u 1", BOX_UID, (unsigned)spec->uid);
+	(void)snprintf(gid_map, sizeof(gid_map), "%d %u 1", BOX_UID, (unsigned)spec->gid);
 	r = write_proc("/proc/self/setgroups", "deny");
 	if (!r)
 		r = write_proc("/proc/self/uid_map", uid_map);
@@ -132,7 +132,7 @@ static int get_ids(struct init *init)
 	/* Or its files in /proc would be root's. All that could be found in it is closed. */
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
 		return -errno;
-	r = map_own_ids();
+	r = map_own_ids(init->job->spec);
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
 	return r;

@@ -9,8 +9,6 @@
 
 #include <sys/stat.h>
 
-#define BOX_ENV (const char *const[]){"PATH=/usr/bin:/bin", "HOME=/workspace", "LANG=C", NULL}
-
 enum {
 	BOX_HOST_UID = 200001, /* under root */
 	BOX_ID = 1,
@@ -55,13 +53,14 @@ static inline int open_dir(const char *base, const char *name)
 /* A standard sandbox with directories of its own below /tmp. */
 static inline struct box *box_new(const char *const *argv)
 {
+	static const char *const env[] = {FIXTURE_PATH, "HOME=/workspace", "LANG=C", NULL};
 	struct box *box = calloc(1, sizeof(*box));
 	int report[2];
 
 	assert_non_null(box);
 	box->spec = make_spec(argv);
 	box->spec.kind = LAUNCH_AGENT;
-	box->spec.env = BOX_ENV;
+	box->spec.env = env;
 	box->spec.cwd = "/workspace";
 	box->spec.uid = box_uid();
 	box->spec.gid = box_uid();
