@@ -257,26 +257,11 @@ static int watch_children(struct init *init)
 	return 0;
 }
 
-static void add_layers(struct init *init)
-{
-	static const enum launch_layer own[] = {
-		LAUNCH_LAYER_USER_NS, LAUNCH_LAYER_MOUNT_NS,    LAUNCH_LAYER_PID_NS,
-		LAUNCH_LAYER_IPC_NS,  LAUNCH_LAYER_UTS_NS,      LAUNCH_LAYER_CGROUP_NS,
-		LAUNCH_LAYER_ROOT,    LAUNCH_LAYER_PROC_SUBSET,
-	};
-
-	if (!is_sandboxed(init))
-		return;
-	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-		init->program.layers |= 1u << own[i];
-}
-
 static int start_program(struct init *init)
 {
 	struct box_program *program = &init->program;
 	pid_t pid;
 
-	add_layers(init);
 	program->socket = pick(init, init->box->socket_fd);
 	pid = vfork();
 	if (pid == 0)

@@ -53,6 +53,7 @@ static void rotate(struct box_log *log)
 	/* One that stays in place is emptied: the bound holds, and the loss is counted. */
 	if (renameat(log->dir, log->name, log->dir, log->previous) < 0)
 		log->lost += log->bytes;
+	log->bytes = 0;
 	(void)open_file(log, O_TRUNC);
 }
 

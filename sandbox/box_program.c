@@ -199,10 +199,25 @@ static int restrict_files(struct box_program *program)
 	});
 }
 
+static void add_box_layers(struct box_program *program)
+{
+	static const enum launch_layer own[] = {
+		LAUNCH_LAYER_USER_NS, LAUNCH_LAYER_MOUNT_NS,    LAUNCH_LAYER_PID_NS,
+		LAUNCH_LAYER_IPC_NS,  LAUNCH_LAYER_UTS_NS,      LAUNCH_LAYER_CGROUP_NS,
+		LAUNCH_LAYER_ROOT,    LAUNCH_LAYER_PROC_SUBSET,
+	};
+
+	if (!is_sandboxed(program))
+		return;
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		add_layer(program, own[i]);
+}
+
 static int filter_calls(struct box_program *program)
 {
 	struct box_status running = {.step = LAUNCH_STEP_NONE};
 
+	add_box_layers(program);
 	if (program->terms->seccomp)
 		add_layer(program, LAUNCH_LAYER_SECCOMP);
 	running.layers = program->layers;

@@ -36,7 +36,7 @@ static _Noreturn void fail(const struct enter_job *job, enum launch_step step, i
 
 static void close_all(const struct enter_job *job)
 {
-	int keep[] = {job->status, job->init, job->fds[0], job->fds[1], job->fds[2]};
+	int keep[] = {job->status, job->namespaces, job->fds[0], job->fds[1], job->fds[2]};
 	int r = box_close_others(keep, sizeof(keep) / sizeof(keep[0]));
 
 	if (r)
@@ -94,7 +94,7 @@ _Noreturn void enter_run(const struct enter_job *job)
 		int wanted = job->terms->net == LAUNCH_NET_HOST ? namespaces & ~CLONE_NEWNET
 								: namespaces;
 
-		if (setns(job->init, wanted) < 0)
+		if (setns(job->namespaces, wanted) < 0)
 			fail(job, LAUNCH_STEP_NAMESPACES, errno);
 	}
 	pid = fork();

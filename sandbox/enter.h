@@ -11,7 +11,7 @@ struct enter_job {
 	const struct host *host;
 	const int *fds; /* three, all above 2 */
 	int status;     /* a socket of box_status */
-	int init;       /* pidfd of the box's init */
+	int namespaces; /* pidfd of a process in them */
 	struct rlimit nofile;
 };
 

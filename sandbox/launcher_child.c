@@ -301,7 +301,7 @@ static int start_enter(struct server *server, struct child *child, const struct 
 {
 	const struct child *box = launcher_child_find(server, child->peer, spec->box_id);
 
-	if (!box || box->kind != LAUNCH_AGENT || box->lifeline < 0)
+	if (!box || box->kind != LAUNCH_AGENT || box->lifeline < 0 || box->status >= 0)
 		return refuse(reterr_refusal, LAUNCH_STEP_BOX, ESRCH);
 	child->box_id = spec->box_id;
 	return launcher_enter_start(server, child, box, spec, fds, status, reterr_refusal);

@@ -21,7 +21,8 @@ struct box {
 	unsigned n_fds;
 	int log_dir, report;
 	struct launch_reply reply;
-	char dir[64]; /* holds log and workspace */
+	char dir[64];        /* holds log and workspace */
+	const char *argv[4]; /* of box_new_shell() */
 };
 
 static inline uid_t box_uid(void)
@@ -128,6 +129,17 @@ static inline void box_bind(struct box *box, const char *path, const char *targe
 	};
 }
 
+static inline struct box *box_new_shell(bool sandboxed, const char *script)
+{
+	struct box *box = sandboxed ? box_new(NULL) : box_new_plain(NULL);
+
+	box->argv[0] = "/bin/sh";
+	box->argv[1] = "-c";
+	box->argv[2] = script;
+	box->spec.argv = box->argv;
+	return box;
+}
+
 /* Asks for the box under @id; the descriptors are given away. */
 static inline void box_send(struct box *box, int channel, uint64_t id)
 {
@@ -150,7 +162,8 @@ static inline void box_start(struct box *box, int channel, uint64_t id)
 	assert_int_equal(box->reply.id, id);
 }
 
-static inline void box_expect_failure(struct box *box, int channel, enum launch_step step, int error)
+static inline void box_expect_failure(struct box *box, int channel, enum launch_step step,
+				      int error)
 {
 	box_send(box, channel, BOX_ID);
 	box->reply = next_reply(channel);
