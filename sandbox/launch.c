@@ -37,6 +37,15 @@ const char *launch_step_name(enum launch_step step)
 	return (size_t)step < sizeof(names) / sizeof(names[0]) ? names[step] : "unknown";
 }
 
+const char *launch_layer_name(enum launch_layer layer)
+{
+#define LAUNCH_LAYER_TEXT(name, text) text,
+	static const char *const names[] = {LAUNCH_LAYERS(LAUNCH_LAYER_TEXT)};
+#undef LAUNCH_LAYER_TEXT
+
+	return layer < LAUNCH_LAYER_COUNT ? names[layer] : "unknown";
+}
+
 /* In the child. The launcher's own close_range() takes care of all other descriptors. */
 static _Noreturn void exec_launcher(int control)
 {
@@ -109,6 +118,34 @@ void launcher_stop(struct launcher *launcher)
 	launcher->pidfd = fd_close(launcher->pidfd);
 }
 
+int launcher_probe(const struct launcher *launcher, struct launch_probe *ret_probe)
+{
+	struct packet_head head = {.op = PACKET_PROBE};
+	struct launch_probe probe;
+	struct packet packet = {.body = &probe, .body_max = sizeof(probe)};
+	CLEANUP(fd_closep) int ours = -1, theirs = -1;
+	int pair[2], r;
+
+	r = packet_pair(pair);
+	if (r)
+		return err_trace(r);
+	ours = pair[0];
+	theirs = pair[1];
+	r = packet_send(launcher->control, &head, NULL, 0, &theirs, 1, 0);
+	theirs = fd_close(theirs);
+	if (r == 0)
+		r = packet_recv(ours, &packet, 0);
+	if (r == PACKET_E_GONE)
+		return LAUNCH_E_GONE;
+	if (r)
+		return err_fold(r);
+	packet_close_fds(&packet);
+	if (packet.head.op != PACKET_PROBED || packet.body_len != sizeof(probe))
+		return err_raise(-EBADMSG);
+	*ret_probe = probe;
+	return 0;
+}
+
 int launcher_channel(const struct launcher *launcher, int *ret_channel)
 {
 	struct packet_head head = {.op = PACKET_CHANNEL};
@@ -165,13 +202,20 @@ int launch_send(int channel, uint64_t id, const struct launch_spec *spec, const 
 	return request(channel, &head, &body, fds, n_fds);
 }
 
-int launch_kill(int channel, uint64_t id, int signo)
+int launch_signal(int channel, uint64_t id, int signo, bool whole_tree)
 {
-	struct packet_head head = {.op = PACKET_KILL, .id = id, .arg = signo};
+	struct packet_head head = {.op = PACKET_SIGNAL, .id = id, .arg = signo};
 	int r;
 
+	if (whole_tree && signo > 0 && signo < PACKET_WHOLE_TREE)
+		head.arg |= PACKET_WHOLE_TREE;
 	r = request(channel, &head, &(struct buf){0}, NULL, 0);
 	return r == LAUNCH_E_TOO_BIG ? err_fold(r) : r;
+}
+
+int launch_kill(int channel, uint64_t id, int signo)
+{
+	return launch_signal(channel, id, signo, true);
 }
 
 int launch_recv(int channel, struct launch_reply *ret_reply)
@@ -199,6 +243,9 @@ int launch_recv(int channel, struct launch_reply *ret_reply)
 	ret_reply->pid = body.pid;
 	ret_reply->pidfd = packet.n_fds ? packet.fds[0] : -1;
 	ret_reply->error = body.error;
+	ret_reply->program = body.program;
+	ret_reply->layers = body.layers;
+	ret_reply->landlock_abi = body.landlock_abi;
 	memcpy(ret_reply->reason, body.reason, sizeof(ret_reply->reason));
 	return 0;
 }

@@ -169,6 +169,11 @@ static void serve_control(struct server *server)
 		const uint32_t *ids = packet->body;
 
 		r = opener_add(server, sock, ids, packet->body_len / sizeof(*ids));
+	} else if (packet->head.op == PACKET_PROBE && !packet->body_len) {
+		struct packet_head head = {.op = PACKET_PROBED};
+
+		r = packet_send(sock, &head, &server->host.probe, sizeof(server->host.probe), NULL,
+				0, MSG_DONTWAIT);
 	}
 	if (r)
 		packet_send_ready(sock, -r);
@@ -204,9 +209,9 @@ static int set_rlimits(struct server *server)
 	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
 		return err_raise(-errno);
 
-	/* A child costs a pidfd, and until it is answered its status pipe. */
 	fds = limit.rlim_cur < UINT32_MAX ? (unsigned)limit.rlim_cur : UINT32_MAX;
-	server->children_max = fds > RESERVED_FDS ? (fds - RESERVED_FDS) / 2 : 0;
+	server->children_max =
+		fds > RESERVED_FDS ? (fds - RESERVED_FDS) / LAUNCHER_FDS_PER_CHILD : 0;
 	if (server->children_max > LAUNCHER_CHILDREN_MAX)
 		server->children_max = LAUNCHER_CHILDREN_MAX;
 	if (server->children_max < CHILDREN_MIN)
@@ -244,6 +249,10 @@ static int server_init(struct server *server)
 	(void)umask(022);
 	set_signals();
 	r = set_rlimits(server);
+	if (r)
+		return err_trace(r);
+
+	r = host_init(&server->host);
 	if (r)
 		return err_trace(r);
 

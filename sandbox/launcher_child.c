@@ -25,10 +25,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/base/check.h"
+#include "sandbox/box.h"
 #include "sandbox/launcher_priv.h"
 #include "sandbox/plain.h"
 
@@ -55,10 +57,12 @@ static bool is_reaped(const struct child *child)
 	return syscall(SYS_pidfd_send_signal, child->pidfd, 0, NULL, 0) < 0 && errno == ESRCH;
 }
 
-int launcher_child_signal(const struct child *child, int signo)
+int launcher_child_signal(const struct child *child, int signo, bool whole_tree)
 {
 	if (is_reaped(child))
 		return -ESRCH;
+	if (child->kind == LAUNCH_AGENT)
+		return launcher_box_signal(child, signo, whole_tree);
 	if (kill(-child->pid, signo) == 0)
 		return 0;
 	if (errno != ESRCH)
@@ -78,6 +82,8 @@ void launcher_child_free(struct server *server, struct child *child)
 	if (child->pidfd >= 0)
 		launcher_unwatch(server, child->pidfd);
 	(void)fd_close(child->pidfd);
+	(void)fd_close(child->lifeline);
+	free(child->terms);
 	server->n_children--;
 	free(child);
 }
@@ -127,8 +133,63 @@ static void answer(struct server *server, struct child *child, uint32_t type,
 		.step = failure->step,
 		.pid = child->pid,
 		.error = failure->error,
+		.program = type == LAUNCH_LAUNCHED ? child->program : 0,
+		.layers = child->layers,
+		.landlock_abi = child->landlock_abi,
 	};
 	launcher_peer_reply(server, child->peer, &child->slot);
+}
+
+/* One message of a box, whose sender's credentials tell its pid as this process sees it. */
+static ssize_t receive(int sock, struct box_status *ret_status, pid_t *ret_pid)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec iov = {.iov_base = ret_status, .iov_len = sizeof(*ret_status)};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+	struct ucred credentials;
+
+	*ret_pid = 0;
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_CREDENTIALS) {
+		memcpy(&credentials, CMSG_DATA(cmsg), sizeof(credentials));
+		*ret_pid = credentials.pid;
+	}
+	return n;
+}
+
+/* A box says that its program is about to run, or what failed; EOF follows the execve(). */
+static void on_box_status(struct server *server, struct watch *watch, uint32_t events)
+{
+	struct child *child = container_of(watch, struct child, status_watch);
+	struct box_status status;
+	pid_t pid;
+	ssize_t n = receive(child->status, &status, &pid);
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n == sizeof(status) && status.step == LAUNCH_STEP_NONE) {
+		child->program = pid;
+		child->layers = status.layers;
+		child->landlock_abi = status.landlock_abi;
+	} else if (n == sizeof(status)) {
+		answer(server, child, LAUNCH_FAILED,
+		       &(struct plain_failure){.step = status.step, .error = status.error});
+	} else if (child->program) {
+		answer(server, child, LAUNCH_LAUNCHED, &(struct plain_failure){0});
+	} else { /* killed on its way */
+		answer(server, child, LAUNCH_FAILED,
+		       &(struct plain_failure){.step = LAUNCH_STEP_BOX, .error = ECANCELED});
+	}
 }
 
 static void on_status(struct server *server, struct watch *watch, uint32_t events)
@@ -143,6 +204,7 @@ static void on_status(struct server *server, struct watch *watch, uint32_t event
 		return;
 	/* Less than a pipe's atomic size: it comes whole or not at all. */
 	CHECK(n == 0 || n == sizeof(failure));
+	child->program = child->pid;
 	answer(server, child, n ? LAUNCH_FAILED : LAUNCH_LAUNCHED, &failure);
 }
 
@@ -153,6 +215,16 @@ static void on_death(struct server *server, struct watch *watch, uint32_t events
 	(void)events;
 	launcher_unwatch(server, child->pidfd);
 	list_append(&server->exited, &child->in_exited);
+	/* What entered a box with namespaces is gone with them; what entered another goes now. */
+	if (child->kind == LAUNCH_AGENT) {
+		child->lifeline = fd_close(child->lifeline);
+		list_for_each (it, &child->peer->children) {
+			struct child *other = container_of(it, struct child, in_peer);
+
+			if (other->kind == LAUNCH_ENTER && other->box_id == child->id)
+				(void)launcher_child_signal(other, SIGKILL, true);
+		}
+	}
 }
 
 static struct child *child_new(struct server *server, struct peer *peer, uint64_t id)
@@ -168,7 +240,7 @@ static struct child *child_new(struct server *server, struct peer *peer, uint64_
 	child->id = id;
 	child->pidfd = -1;
 	child->status = -1;
-	child->status_watch.fn = on_status;
+	child->lifeline = -1;
 	child->exit_watch.fn = on_death;
 	server->n_children++;
 	return child;
@@ -181,14 +253,24 @@ static int refuse(struct refusal *reterr_refusal, enum launch_step step, int err
 	return -1;
 }
 
-/* The status pipe, its read end watched. 0 or -errno. */
+/* The status pipe or socket, our end watched. 0 or -errno. */
 static int status_open(struct server *server, struct child *child, int *ret_write_end)
 {
-	int ends[2], r;
+	int ends[2], r, yes = 1;
 
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+	child->status_watch.fn = child->kind == LAUNCH_PLAIN ? on_status : on_box_status;
+	if (child->kind == LAUNCH_PLAIN)
+		r = pipe2(ends, O_CLOEXEC | O_NONBLOCK);
+	else
+		r = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+	if (r < 0)
 		return -errno;
-	r = launcher_watch(server, ends[0], EPOLLIN, &child->status_watch);
+	r = 0;
+	if (child->kind != LAUNCH_PLAIN &&
+	    setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)) < 0)
+		r = -errno;
+	if (!r)
+		r = launcher_watch(server, ends[0], EPOLLIN, &child->status_watch);
 	if (r) {
 		(void)fd_close(ends[0]);
 		(void)fd_close(ends[1]);
@@ -199,11 +281,55 @@ static int status_open(struct server *server, struct child *child, int *ret_writ
 	return 0;
 }
 
-int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
-			 const struct launch_spec *spec, const int fds[3],
-			 struct refusal *reterr_refusal)
+static int start_plain(struct server *server, struct child *child, const struct launch_spec *spec,
+		       const int *fds, int status, struct refusal *reterr_refusal)
+{
+	child->pid = launcher_clone(CLONE_PARENT, &child->pidfd);
+	if (child->pid == 0)
+		plain_run(&(struct plain_job){
+			.spec = spec,
+			.fds = fds,
+			.status = status,
+			.core = server->core,
+			.nofile = server->nofile,
+		});
+	return child->pid < 0 ? refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid) : 0;
+}
+
+static int start_enter(struct server *server, struct child *child, const struct launch_spec *spec,
+		       const int *fds, int status, struct refusal *reterr_refusal)
+{
+	const struct child *box = launcher_child_find(server, child->peer, spec->box_id);
+
+	if (!box || box->kind != LAUNCH_AGENT || box->lifeline < 0 || box->status >= 0)
+		return refuse(reterr_refusal, LAUNCH_STEP_BOX, ESRCH);
+	child->box_id = spec->box_id;
+	return launcher_enter_start(server, child, box, spec, fds, status, reterr_refusal);
+}
+
+static int start(struct server *server, struct child *child, const struct launch_spec *spec,
+		 int *fds, struct refusal *reterr_refusal)
 {
 	CLEANUP(fd_closep) int status = -1;
+	int r;
+
+	r = status_open(server, child, &status);
+	if (r)
+		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, -r);
+	switch (spec->kind) {
+	case LAUNCH_PLAIN:
+		return start_plain(server, child, spec, fds, status, reterr_refusal);
+	case LAUNCH_AGENT:
+		return launcher_box_start(server, child, spec, fds, status, reterr_refusal);
+	case LAUNCH_ENTER:
+		return start_enter(server, child, spec, fds, status, reterr_refusal);
+	}
+	UNREACHABLE();
+}
+
+int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
+			 const struct launch_spec *spec, int *fds, struct refusal *reterr_refusal)
+{
 	struct child *child;
 	int r;
 
@@ -215,31 +341,16 @@ int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
 	child = child_new(server, peer, id);
 	if (!child)
 		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
-	r = status_open(server, child, &status);
-	if (r) {
+	child->kind = spec->kind;
+	if (start(server, child, spec, fds, reterr_refusal) < 0) {
 		launcher_child_free(server, child);
-		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, -r);
-	}
-
-	child->pid = launcher_clone(CLONE_PARENT, &child->pidfd);
-	if (child->pid == 0)
-		plain_run(&(struct plain_job){
-			.spec = spec,
-			.fds = fds,
-			.status = status,
-			.core = server->core,
-			.nofile = server->nofile,
-		});
-	if (child->pid < 0) {
-		r = child->pid;
-		launcher_child_free(server, child);
-		return refuse(reterr_refusal, LAUNCH_STEP_CLONE, -r);
+		return -1;
 	}
 
 	r = launcher_watch(server, child->pidfd, EPOLLIN, &child->exit_watch);
 	if (r) {
 		/* Nobody would see it end. The kernel gets it as a failed one, to reap. */
-		(void)launcher_child_signal(child, SIGKILL);
+		(void)launcher_child_signal(child, SIGKILL, true);
 		list_append(&server->exited, &child->in_exited);
 		answer(server, child, LAUNCH_FAILED,
 		       &(struct plain_failure){.step = LAUNCH_STEP_PREPARE, .error = -r});

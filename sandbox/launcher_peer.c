@@ -90,33 +90,34 @@ static void reply_refusal(struct server *server, struct peer *peer, const struct
 static int launch(struct server *server, struct peer *peer, struct refusal *reterr_refusal)
 {
 	CLEANUP(spec_freep) struct launch_spec *spec = NULL;
-	const struct packet *packet = &server->packet;
+	struct packet *packet = &server->packet;
 	int r;
 
-	if (packet->n_fds != 3) {
-		*reterr_refusal = (struct refusal){LAUNCH_STEP_DESCRIPTORS, EBADMSG, {""}};
-		return -1;
-	}
 	r = spec_unpack(packet->body, packet->body_len, &spec, &reterr_refusal->reason);
 	if (r) {
 		reterr_refusal->step = LAUNCH_STEP_SPEC;
 		reterr_refusal->error = r == SPEC_E_REFUSED ? EINVAL : -r;
 		return -1;
 	}
+	if (packet->n_fds != spec_fds(spec)) {
+		*reterr_refusal = (struct refusal){LAUNCH_STEP_DESCRIPTORS, EBADMSG, {""}};
+		return -1;
+	}
 	return launcher_child_start(server, peer, packet->head.id, spec, packet->fds,
 				    reterr_refusal);
 }
 
-static void kill_child(struct server *server, struct peer *peer)
+static void signal_child(struct server *server, struct peer *peer)
 {
 	const struct packet_head *head = &server->packet.head;
 	struct child *child = launcher_child_find(server, peer, head->id);
-	int r = -ESRCH;
+	bool whole_tree = head->arg > 0 && head->arg & PACKET_WHOLE_TREE;
+	int signo = whole_tree ? head->arg & ~PACKET_WHOLE_TREE : head->arg, r = -ESRCH;
 
-	if (head->arg < 1 || head->arg >= NSIG)
+	if (signo < 1 || signo >= NSIG)
 		r = -EINVAL;
 	else if (child)
-		r = launcher_child_signal(child, head->arg);
+		r = launcher_child_signal(child, signo, whole_tree);
 	reply(server, peer, head->id, (struct packet_reply){.type = LAUNCH_KILLED, .error = -r});
 }
 
@@ -129,9 +130,9 @@ static void serve(struct server *server, struct peer *peer, int received)
 	if (received == PACKET_E_NO_FDS) {
 		refusal.step = LAUNCH_STEP_DESCRIPTORS;
 		refusal.error = EMFILE;
-	} else if (received == 0 && packet->head.op == PACKET_KILL && !packet->body_len &&
+	} else if (received == 0 && packet->head.op == PACKET_SIGNAL && !packet->body_len &&
 		   !packet->n_fds) {
-		kill_child(server, peer);
+		signal_child(server, peer);
 		return;
 	} else if (received == 0 && packet->head.op == PACKET_LAUNCH) {
 		if (launch(server, peer, &refusal) == 0)
@@ -191,7 +192,7 @@ void launcher_peer_free(struct server *server, struct peer *peer)
 	while (!list_empty(&peer->children)) {
 		struct child *child = container_of(peer->children.next, struct child, in_peer);
 
-		(void)launcher_child_signal(child, SIGKILL);
+		(void)launcher_child_signal(child, SIGKILL, true);
 		launcher_child_free(server, child);
 	}
 	list_unlink(&peer->in_server);

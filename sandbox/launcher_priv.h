@@ -17,17 +17,20 @@
 #include <sys/types.h>
 
 #include "core/base/list.h"
+#include "sandbox/host.h"
 #include "sandbox/launch.h"
 #include "sandbox/packet.h"
 
 enum {
 	LAUNCHER_PEERS_MAX = 64,
 	LAUNCHER_OPENERS_MAX = 256,
-	LAUNCHER_OPENERS_PER_UID = 8, /* or a user whose file systems hang would take them all */
-	LAUNCHER_CHILDREN_MAX = 4096, /* fewer under a low RLIMIT_NOFILE */
+	LAUNCHER_OPENERS_PER_UID = 8,  /* or a user whose file systems hang would take them all */
+	LAUNCHER_CHILDREN_MAX = 16384, /* fewer under a low RLIMIT_NOFILE */
+	LAUNCHER_FDS_PER_CHILD = 3,    /* pidfd, lifeline, and until it is answered its status */
 };
 
 struct server;
+struct box_terms;
 
 /* Something in the epoll set; @fn may free it and whatever holds it. */
 struct watch {
@@ -38,6 +41,7 @@ struct server {
 	int epoll;
 	int control;
 	struct watch control_watch;
+	struct host host;
 	struct rlimit core, nofile; /* as found at start, for the children */
 	struct list peers;
 	struct list openers;
@@ -72,7 +76,13 @@ struct child {
 	uint64_t id;
 	pid_t pid;
 	int pidfd;
-	int status; /* read end of the status pipe; -1 once answered */
+	int status; /* read end of the status pipe or socket; -1 once answered */
+	enum launch_kind kind;
+	uint64_t box_id;         /* of ENTER */
+	int lifeline;            /* of AGENT, else -1: its EOF ends the box */
+	struct box_terms *terms; /* of AGENT, malloc'ed */
+	pid_t program;           /* of AGENT and ENTER, once it is about to run */
+	uint32_t layers, landlock_abi;
 	struct watch status_watch, exit_watch;
 	struct reply_slot slot;
 };
@@ -100,14 +110,24 @@ void launcher_peer_reply(struct server *server, struct peer *peer, struct reply_
 
 /* 0: a reply will follow. -1: turned down, no process exists. */
 int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
-			 const struct launch_spec *spec, const int fds[3],
+			 const struct launch_spec *spec, int *fds, struct refusal *reterr_refusal);
+
+/*
+ * The clone for an agent, or for a command in @box. @fds, which may get replaced by mounts, and
+ * @status stay the caller's. 0 with pid and pidfd of @child set, or -1.
+ */
+int launcher_box_start(struct server *server, struct child *child, const struct launch_spec *spec,
+		       int *fds, int status, struct refusal *reterr_refusal);
+int launcher_enter_start(struct server *server, struct child *child, const struct child *box,
+			 const struct launch_spec *spec, const int *fds, int status,
 			 struct refusal *reterr_refusal);
+int launcher_box_signal(const struct child *child, int signo, bool whole_tree);
 
 /* NULL, or the child of that name which is not reaped. */
 struct child *launcher_child_find(struct server *server, struct peer *peer, uint64_t id);
 
-/* Signals its process group. 0 or -errno, -ESRCH once it is reaped. */
-int launcher_child_signal(const struct child *child, int signo);
+/* Signals its process group, or in its box. 0 or -errno, -ESRCH once it is reaped. */
+int launcher_child_signal(const struct child *child, int signo, bool whole_tree);
 void launcher_child_free(struct server *server, struct child *child);
 
 /* Forgets the reaped among the next @budget exited children. */

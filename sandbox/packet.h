@@ -32,12 +32,16 @@ enum packet_op {
 	PACKET_READY = 1, /* arg: errno of the start of a launcher, channel or opener */
 	PACKET_CHANNEL,   /* on control; the launcher's end */
 	PACKET_OPENER,    /* on control; the opener's end; body: uid, gid, groups as uint32_t */
-	PACKET_LAUNCH,    /* on a channel; id; 3 descriptors; body: a packed spec */
-	PACKET_KILL,      /* on a channel; id; arg: signal */
+	PACKET_LAUNCH,    /* on a channel; id; descriptors; body: a packed spec */
+	PACKET_SIGNAL,    /* on a channel; id; arg: signal, maybe with PACKET_WHOLE_TREE */
 	PACKET_REPLY,     /* from a channel; id; body: struct packet_reply; maybe a pidfd */
 	PACKET_OPEN,      /* to an opener; body: struct packet_open, base, path */
 	PACKET_OPENED,    /* from an opener; arg: result; maybe the file */
+	PACKET_PROBE,     /* on control; the launcher's end */
+	PACKET_PROBED,    /* to that end; body: struct launch_probe */
 };
+
+#define PACKET_WHOLE_TREE 0x100
 
 struct packet_head {
 	uint32_t op;
@@ -50,6 +54,9 @@ struct packet_reply {
 	uint32_t step; /* enum launch_step */
 	int32_t pid;
 	int32_t error;
+	int32_t program;
+	uint32_t layers;
+	uint32_t landlock_abi;
 	char reason[SPEC_REASON_MAX];
 };
 

@@ -154,6 +154,9 @@ struct spec_reason {
 /* 0 or SPEC_E_REFUSED with the reason. */
 int spec_check(const struct launch_spec *spec, struct spec_reason *reterr_reason);
 
+/* How many descriptors go with @spec. */
+unsigned spec_fds(const struct launch_spec *spec);
+
 /* Appends @spec, which need not have been checked. 0, SPEC_E_TOO_BIG or -ENOMEM. */
 int spec_pack(const struct launch_spec *spec, struct buf *message);
 

@@ -254,12 +254,12 @@ static void refused_spec_comes_back_with_words(void **state)
 	struct launch_spec spec = make_spec(FIXTURE_SHELL("true"));
 	struct result r;
 
-	spec.kind = (enum launch_kind)2;
+	spec.kind = (enum launch_kind)9;
 	r = run(f, &spec);
 	assert_int_equal(r.reply.type, LAUNCH_FAILED);
 	assert_int_equal(r.reply.step, LAUNCH_STEP_SPEC);
 	assert_int_equal(r.reply.error, EINVAL);
-	assert_string_equal(r.reply.reason, "kind 2 is not known");
+	assert_string_equal(r.reply.reason, "kind 9 is not known");
 }
 
 static void spec_above_the_message_limit_is_not_sent(void **state)
@@ -301,7 +301,10 @@ static void garbage_is_refused_and_leaves_no_descriptor(void **state)
 	static const struct packet_head channel_head = {.op = PACKET_CHANNEL};
 	struct fixture *f = *state;
 	int before = count_fds(f->launcher.pid);
+	struct launch_spec command = make_spec(FIXTURE_SHELL("true"));
+	CLEANUP(buf_deinit) struct buf spec = {0};
 
+	assert_int_equal(spec_pack(&command, &spec), 0);
 	assert_int_equal(send(f->channel, "x", 1, 0), 1);
 	expect_garbled(f, 0, LAUNCH_STEP_MESSAGE);
 	send_packet(f->channel, 12345, NULL, 0, 3);
@@ -310,17 +313,17 @@ static void garbage_is_refused_and_leaves_no_descriptor(void **state)
 	expect_garbled(f, 7, LAUNCH_STEP_MESSAGE);
 	send_packet(f->channel, PACKET_LAUNCH, junk, sizeof(junk), 3);
 	expect_garbled(f, 7, LAUNCH_STEP_MESSAGE);
-	send_packet(f->channel, PACKET_KILL, junk, 4, 0);
+	send_packet(f->channel, PACKET_SIGNAL, junk, 4, 0);
 	expect_garbled(f, 7, LAUNCH_STEP_MESSAGE);
-	send_packet(f->channel, PACKET_KILL, NULL, 0, 1);
+	send_packet(f->channel, PACKET_SIGNAL, NULL, 0, 1);
 	expect_garbled(f, 7, LAUNCH_STEP_MESSAGE);
 	for (unsigned n = 0; n < 6; n++) {
 		if (n == 3)
 			continue;
-		send_packet(f->channel, PACKET_LAUNCH, junk, 8, n);
+		send_packet(f->channel, PACKET_LAUNCH, spec.data, spec.len, n);
 		expect_garbled(f, 7, LAUNCH_STEP_DESCRIPTORS);
 	}
-	send_packet(f->channel, PACKET_LAUNCH, junk, 8, 253);
+	send_packet(f->channel, PACKET_LAUNCH, spec.data, spec.len, 253);
 	expect_garbled(f, 7, LAUNCH_STEP_DESCRIPTORS);
 
 	/* Nobody waits for an answer on the control socket, which must survive all the same. */

@@ -123,7 +123,7 @@ static void values_out_of_range_are_refused_by_both_sides(void **state)
 		__VA_ARGS__;                           \
 		expect_invalid(&spec, why);            \
 	} while (0)
-	INVALID("kind 2 is not known", spec.kind = (enum launch_kind)2);
+	INVALID("kind 9 is not known", spec.kind = (enum launch_kind)9);
 	INVALID("kind 0 is not known", spec.kind = (enum launch_kind)0);
 	INVALID("argv names no program", spec.argv = nothing);
 	INVALID("argv names no program", spec.argv = no_program);

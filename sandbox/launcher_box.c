@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Agents and what enters their boxes: from the request to the clone
+ *
+ * The launcher does here what an init cannot do itself. Under root these are: mounts of directories
+ * from outside, made in the mount namespace where their descriptors come from; the step into the
+ * shared empty network, whose owner is no namespace of the box; and the ids of the user namespace.
+ * A child inherits the network and the supplementary groups of the moment of its clone, so the
+ * launcher puts them on beforehand. Groups stay until the next child wants others: the launcher
+ * itself has no use for any.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/base/check.h"
+#include "sandbox/box.h"
+#include "sandbox/enter.h"
+#include "sandbox/identity.h"
+#include "sandbox/launcher_priv.h"
+#include "sandbox/mount_api.h"
+
+enum {
+	NAMESPACES = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
+		     CLONE_NEWCGROUP,
+};
+
+static int refuse(struct refusal *reterr_refusal, enum launch_step step, int error)
+{
+	reterr_refusal->step = step;
+	reterr_refusal->error = error;
+	return -1;
+}
+
+static bool is_sandboxed(const struct launch_spec *spec)
+{
+	return spec->box.flags & LAUNCH_BOX_NAMESPACES;
+}
+
+/* True if the box gets a network namespace of its own. */
+static bool needs_own_net(const struct server *server, const struct launch_spec *spec)
+{
+	return spec->box.net > LAUNCH_NET_EMPTY ||
+	       (spec->box.net == LAUNCH_NET_EMPTY && server->host.empty_net < 0);
+}
+
+static uint32_t first_layers(const struct server *server, const struct launch_spec *spec)
+{
+	uint32_t layers = 0;
+
+	if (spec->uid != geteuid())
+		layers |= 1u << LAUNCH_LAYER_OWN_UID;
+	if (spec->box.net != LAUNCH_NET_HOST)
+		layers |= 1u << (needs_own_net(server, spec) ? LAUNCH_LAYER_NET_OWN
+							     : LAUNCH_LAYER_NET_SHARED);
+	return layers;
+}
+
+/* What is kept of a spec. One block: terms, paths that can be written, groups, their text. */
+static struct box_terms *terms_new(const struct server *server, const struct launch_spec *spec)
+{
+	static const char *const always[] = {"/workspace", "/tmp", "/dev/shm"};
+	const struct launch_box *box = &spec->box;
+	size_t n_paths = 0, text_bytes = 0;
+	struct box_terms *terms;
+	const char **paths;
+	gid_t *groups;
+	char *text;
+
+	for (size_t i = 0; i < box->n_binds; i++)
+		text_bytes += strlen(box->binds[i].target) + 1;
+	terms = calloc(1, sizeof(*terms) + (BOX_RW_PATHS_MAX + 1) * sizeof(*paths) +
+				  spec->n_groups * sizeof(*groups) + text_bytes);
+	if (!terms)
+		return NULL;
+	paths = (const char **)(terms + 1);
+	groups = (gid_t *)(paths + BOX_RW_PATHS_MAX + 1);
+	text = (char *)(groups + spec->n_groups);
+
+	for (; n_paths < sizeof(always) / sizeof(always[0]); n_paths++)
+		paths[n_paths] = always[n_paths];
+	for (size_t i = 0; i < box->n_binds; i++) {
+		if (!(box->binds[i].flags & LAUNCH_BIND_RW))
+			continue;
+		paths[n_paths++] = text;
+		text = stpcpy(text, box->binds[i].target) + 1;
+	}
+	if (spec->n_groups)
+		memcpy(groups, spec->groups, spec->n_groups * sizeof(*groups));
+	terms->flags = box->flags;
+	terms->seccomp = box->seccomp;
+	terms->net = box->net;
+	terms->nice = box->nice;
+	terms->uid = spec->uid;
+	terms->gid = spec->gid;
+	terms->groups = groups;
+	terms->n_groups = spec->n_groups;
+	terms->rlimits = box->rlimits;
+	terms->limits = box->limits;
+	terms->layers = first_layers(server, spec);
+	terms->rw_paths = paths;
+	return terms;
+}
+
+static int write_map(pid_t pid, const char *name, unsigned id)
+{
+	char path[64], map[48];
+	CLEANUP(fd_closep) int fd = -1;
+	int n = snprintf(map, sizeof(map), "%d %u 1", BOX_UID, id);
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, map, (size_t)n) != n ? -errno : 0;
+}
+
+static int send_order(int lifeline, enum box_order_type type, int signo)
+{
+	struct box_order order = {.type = type, .signo = signo};
+
+	if (send(lifeline, &order, sizeof(order), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(order))
+		return 0;
+	return errno == EPIPE || errno == ECONNRESET ? -ESRCH : -errno;
+}
+
+int launcher_box_signal(const struct child *child, int signo, bool whole_tree)
+{
+	if (signo == SIGKILL && child->terms->flags & LAUNCH_BOX_NAMESPACES)
+		return syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0) < 0 ? -errno
+											  : 0;
+	return send_order(child->lifeline, whole_tree ? BOX_SIGNAL_ALL : BOX_SIGNAL, signo);
+}
+
+/* Replaces what is to be mounted by its mount. 0 or -errno. */
+static int open_mounts(const struct launch_spec *spec, int *fds, enum launch_step *reterr_step)
+{
+	const struct launch_box *box = &spec->box;
+
+	*reterr_step = LAUNCH_STEP_MOUNT_WORKSPACE;
+	for (size_t i = 0; i <= box->n_binds; i++) {
+		uint32_t index = i ? box->binds[i - 1].fd : box->workspace_fd;
+		int tree;
+
+		if (index == SPEC_NO_FD)
+			continue;
+		tree = box_bind_open(fds[index], i ? box_bind_attributes(&box->binds[i - 1])
+						   : MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+		if (tree < 0)
+			return tree;
+		(void)close(fds[index]);
+		fds[index] = tree;
+		*reterr_step = LAUNCH_STEP_MOUNT_BINDS;
+	}
+	return 0;
+}
+
+/* The clone, in the network and with the groups that the child shall have. A pid or -errno. */
+static pid_t clone_into(struct server *server, const struct box_terms *terms, unsigned long flags,
+			int *ret_pidfd)
+{
+	bool moved =
+		!(flags & CLONE_NEWNET) && flags & CLONE_NEWUSER && terms->net == LAUNCH_NET_EMPTY;
+	pid_t pid;
+	int r = 0;
+
+	if (terms->flags & LAUNCH_BOX_NAMESPACES)
+		r = identity_set_groups(terms->groups, terms->n_groups);
+	if (r)
+		return r;
+	if (moved && setns(server->host.empty_net, CLONE_NEWNET) < 0)
+		return -errno;
+	pid = launcher_clone(flags | CLONE_PARENT, ret_pidfd);
+	/* A launcher that cannot leave it would start commands without network. */
+	if (moved && pid != 0)
+		CHECK(setns(server->host.own_net, CLONE_NEWNET) == 0);
+	return pid;
+}
+
+/* What the new init waits for, under root. */
+static int give_ids(const struct child *child)
+{
+	int r = write_map(child->pid, "uid_map", child->terms->uid);
+
+	if (!r)
+		r = write_map(child->pid, "gid_map", child->terms->gid);
+	return r ? r : send_order(child->lifeline, BOX_GO, 0);
+}
+
+int launcher_box_start(struct server *server, struct child *child, const struct launch_spec *spec,
+		       int *fds, int status, struct refusal *reterr_refusal)
+{
+	CLEANUP(fd_closep) int lifeline = -1;
+	unsigned long flags = 0;
+	enum launch_layer missing = host_missing(&server->host, spec);
+	enum launch_step step;
+	int ends[2], r;
+
+	if (missing != LAUNCH_LAYER_COUNT) {
+		(void)snprintf(reterr_refusal->reason.text, sizeof(reterr_refusal->reason.text),
+			       "%s: %.64s", launch_layer_name(missing),
+			       server->host.probe.layers[missing].reason);
+		return refuse(reterr_refusal, LAUNCH_STEP_LAYER, ENOTSUP);
+	}
+	child->terms = terms_new(server, spec);
+	if (!child->terms)
+		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
+	if (is_sandboxed(spec)) {
+		flags = NAMESPACES | (needs_own_net(server, spec) ? CLONE_NEWNET : 0);
+		r = server->host.is_root ? open_mounts(spec, fds, &step) : 0;
+		if (r)
+			return refuse(reterr_refusal, step, -r);
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, errno);
+	child->lifeline = ends[0];
+	lifeline = ends[1];
+
+	child->pid = clone_into(server, child->terms, flags, &child->pidfd);
+	if (child->pid == 0)
+		box_init(&(struct box_job){
+			.spec = spec,
+			.terms = child->terms,
+			.host = &server->host,
+			.fds = fds,
+			.status = status,
+			.lifeline = lifeline,
+			.nofile = server->nofile,
+		});
+	if (child->pid < 0)
+		return refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid);
+	/* A failure ends the box: its init sees the lifeline's EOF, and says at which step it was. */
+	if (is_sandboxed(spec) && server->host.is_root && give_ids(child))
+		child->lifeline = fd_close(child->lifeline);
+	return 0;
+}
+
+static bool is_child_of(pid_t pid, pid_t parent)
+{
+	char path[64], text[512];
+	CLEANUP(fd_closep) int fd = -1;
+	const char *after_name;
+	ssize_t n;
+	int is = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	after_name = strrchr(text, ')');
+	return after_name && sscanf(after_name, ") %*c %d", &is) == 1 && is == parent;
+}
+
+/*
+ * A pidfd of the process whose namespaces are the box's. Under root the init. Without, the init is
+ * closed to us, as its memory still belongs to our own user namespace and it is not dumpable; the
+ * program was exec'd in the box's, which we own. That it is the program still, and not another with
+ * its number, is so if a child of the init had that number while the pidfd pointed to somebody.
+ */
+static int open_namespaces(const struct server *server, const struct child *box)
+{
+	CLEANUP(fd_closep) int fd = -1;
+
+	if (server->host.is_root)
+		fd = fcntl(box->pidfd, F_DUPFD_CLOEXEC, 0);
+	else
+		fd = (int)syscall(SYS_pidfd_open, box->program, 0);
+	if (fd < 0)
+		return -errno;
+	if (!server->host.is_root && (!is_child_of(box->program, box->pid) ||
+				      syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0) < 0))
+		return -ESRCH;
+	return TAKE_FD(fd);
+}
+
+int launcher_enter_start(struct server *server, struct child *child, const struct child *box,
+			 const struct launch_spec *spec, const int *fds, int status,
+			 struct refusal *reterr_refusal)
+{
+	const struct box_terms *terms = box->terms;
+	struct launch_spec command = *spec;
+	CLEANUP(fd_closep) int namespaces = open_namespaces(server, box);
+
+	if (namespaces < 0)
+		return refuse(reterr_refusal, LAUNCH_STEP_BOX, -namespaces);
+	command.uid = terms->uid;
+	command.gid = terms->gid;
+	command.groups = terms->groups;
+	command.n_groups = terms->n_groups;
+	child->pid = clone_into(server, terms, 0, &child->pidfd);
+	if (child->pid == 0)
+		enter_run(&(struct enter_job){
+			.spec = &command,
+			.terms = terms,
+			.host = &server->host,
+			.fds = fds,
+			.status = status,
+			.namespaces = namespaces,
+			.nofile = server->nofile,
+		});
+	if (child->pid < 0)
+		return refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid);
+	return 0;
+}

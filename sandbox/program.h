@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What every kind of launch does last. */
+
+#include "sandbox/spec.h"
+
+/* Handlers and mask as a fresh program expects them; what was pending strikes here. 0 or -errno. */
+int program_reset_signals(void);
+
+/* execve() of argv[0], looked up like execvp() does, but in env's PATH. Returns only as -errno. */
+int program_exec(const struct launch_spec *spec);
