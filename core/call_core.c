@@ -9,6 +9,7 @@
 #include "core/agent_table.h"
 #include "core/base/clock.h"
 #include "core/call.h"
+#include "core/directory.h"
 #include "core/files.h"
 #include "core/request.h"
 #include "core/shard.h"
@@ -94,7 +95,7 @@ enum wire_error call_hello(struct call *call)
 	pack_key_text(pk, "io", loop_backend_name(kernel->io.backend));
 	pack_key_uint(pk, "epoch", kernel->epoch);
 	pack_key_uint(pk, "uptime_ms", (shard->now_ns - kernel->start_ns) / CLOCK_NS_PER_MS);
-	pack_key_bool(pk, "sandbox", false); /* not built yet, whatever was asked for */
+	pack_key_bool(pk, "sandbox", kernel->config->sandbox);
 	reply_end(call);
 	return WIRE_OK;
 }
@@ -124,13 +125,43 @@ static bool listed(struct kernel *kernel, uint32_t slot, bool all, struct agent_
 	       (all || ret_view->kind == AGENT_SPAWNED);
 }
 
-/* One agent's map: 9 keys, numbers of 9 bytes at most, no name yet. */
+/* One agent's map: 14 keys of 10 bytes, 9 numbers of 9 bytes, a name, words. */
 enum {
-	LIST_ITEM_BYTES_MAX = 160,
+	LIST_ITEM_BYTES_MAX = 400,
 };
 
 _Static_assert(FRAME_LIST_MAX *LIST_ITEM_BYTES_MAX <= FRAME_PAYLOAD_MAX,
 	       "a full list fits a frame");
+
+/* What the directory knows of @view; for a client that came by itself, little. */
+static bool card_of(struct kernel *kernel, const struct agent_view *view,
+		    struct agent_card *ret_card)
+{
+	if (view->kind == AGENT_SPAWNED)
+		return !directory_find(kernel->directory, view->id, ret_card);
+	*ret_card = (struct agent_card){.state = AGENT_RUNNING, .profile = PROFILE_NONE};
+	return true;
+}
+
+static void pack_item(msgpack_packer *pk, const struct agent_view *view,
+		      const struct agent_card *card, uint64_t now_ns)
+{
+	pack_map(pk, 13);
+	pack_key_uint(pk, "id", view->id);
+	pack_key_text(pk, "name", card->name);
+	pack_key_text(pk, "kind", view->kind == AGENT_SPAWNED ? "spawned" : "external");
+	pack_key_text(pk, "state", agent_state_name(card->state));
+	pack_key_uint(pk, "pid", view->pid);
+	pack_key_uint(pk, "uid", view->uid);
+	pack_key_uint(pk, "core", view->core);
+	pack_key_uint(pk, "uptime_ms",
+		      now_ns < view->since_ns ? 0 : (now_ns - view->since_ns) / CLOCK_NS_PER_MS);
+	pack_key_uint(pk, "calls", view->calls);
+	pack_key_uint(pk, "parent", card->parent);
+	pack_key_bool(pk, "sandboxed", card->profile != PROFILE_NONE);
+	pack_key_text(pk, "profile", profile_name(card->profile));
+	pack_key_uint(pk, "incarnation", card->incarnation);
+}
 
 enum wire_error call_list(struct call *call)
 {
@@ -157,22 +188,11 @@ enum wire_error call_list(struct call *call)
 		for (; slot < slots && n < VIEWS; slot++)
 			n += listed(kernel, slot, all, &views[n]);
 		for (size_t i = 0; i < n; i++) {
-			const struct agent_view *view = &views[i];
+			struct agent_card card;
 
-			pack_map(pk, 9);
-			pack_key_uint(pk, "id", view->id);
-			pack_key_text(pk, "name", "");
-			pack_key_text(pk, "kind",
-				      view->kind == AGENT_SPAWNED ? "spawned" : "external");
-			pack_key_text(pk, "state", "running");
-			pack_key_uint(pk, "pid", view->pid);
-			pack_key_uint(pk, "uid", view->uid);
-			pack_key_uint(pk, "core", view->core);
-			pack_key_uint(pk, "uptime_ms",
-				      shard->now_ns < view->since_ns
-					      ? 0
-					      : (shard->now_ns - view->since_ns) / CLOCK_NS_PER_MS);
-			pack_key_uint(pk, "calls", view->calls);
+			if (!card_of(kernel, &views[i], &card))
+				continue; /* it ended since */
+			pack_item(pk, &views[i], &card, shard->now_ns);
 			total++;
 		}
 	}

@@ -28,7 +28,7 @@ static const char usage[] =
 	"\n"
 	"Options:\n"
 	"  --socket PATH       Socket path (default: " SOCKET_DEFAULT ")\n"
-	"  --no-sandbox        Disable Linux namespace isolation (nothing to disable yet)\n"
+	"  --no-sandbox        Disable Linux namespace isolation\n"
 	"  --log-level LEVEL   Log level: debug, info, warn, error (default: info)\n"
 	"  --cores N           Event loops, 1 to 16 (default: the CPUs allowed less one, at least 1)\n"
 	"  --io BACKEND        auto, uring or epoll (default: auto)\n"

@@ -278,6 +278,18 @@ static void signals_unblock(void)
 	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
+/* What agents will be confined by, and what is missing for it on this host. */
+static void sandbox_report(const struct kernel *kernel)
+{
+	if (!kernel->config->sandbox)
+		log_warn("sandbox-off", "effect=\"agents may do what this user may do\"");
+	for (unsigned i = 0; kernel->config->sandbox && i < LAUNCH_LAYER_COUNT; i++)
+		if (!kernel->probe.layers[i].on)
+			log_info("layer-off", "layer=%s reason=\"%s\"",
+				 launch_layer_name((enum launch_layer)i),
+				 kernel->probe.layers[i].reason);
+}
+
 static int kernel_run(struct kernel *kernel, int signal_fd)
 {
 	bool files_ended;
@@ -286,8 +298,7 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 		listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 		return EXIT_FAILURE;
 	}
-	if (kernel->config->sandbox)
-		log_warn("sandbox-missing", "reason=\"this version has none yet\"");
+	sandbox_report(kernel);
 	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u pid=%d", CLOVE_VERSION,
 		 kernel->config->socket_path, kernel->core_count,
 		 loop_backend_name(kernel->io.backend), kernel->user.uid, getpid());
@@ -326,6 +337,12 @@ int main(int argc, char **argv)
 	r = launcher_start(&launcher);
 	if (r) {
 		FATAL("the launcher cannot be started: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	r = launcher_probe(&launcher, &kernel.probe);
+	if (r) {
+		FATAL("the launcher does not answer");
+		launcher_stop(&launcher);
 		return EXIT_FAILURE;
 	}
 	kernel.core_count = config.cores;

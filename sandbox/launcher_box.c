@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/check.h"
@@ -138,6 +139,29 @@ int launcher_box_signal(const struct child *child, int signo, bool whole_tree)
 	return send_order(child->lifeline, whole_tree ? BOX_SIGNAL_ALL : BOX_SIGNAL, signo);
 }
 
+/*
+ * A new workspace and log directory are the launcher's own, as the kernel that made them has no
+ * rights to give them away. Others are left alone. 0 or -errno.
+ */
+static int hand_over(const struct launch_spec *spec, const int *fds)
+{
+	const uint32_t indices[] = {spec->box.workspace_fd, spec->box.log_fd};
+	struct stat st;
+
+	if (spec->uid == geteuid())
+		return 0;
+	for (size_t i = 0; i < sizeof(indices) / sizeof(indices[0]); i++) {
+		if (indices[i] == SPEC_NO_FD)
+			continue;
+		if (fstat(fds[indices[i]], &st) < 0)
+			return -errno;
+		if (st.st_uid == geteuid() &&
+		    fchownat(fds[indices[i]], "", spec->uid, spec->gid, AT_EMPTY_PATH) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 /* Replaces what is to be mounted by its mount. 0 or -errno. */
 static int open_mounts(const struct launch_spec *spec, int *fds, enum launch_step *reterr_step)
 {
@@ -213,7 +237,10 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
 	if (is_sandboxed(spec)) {
 		flags = NAMESPACES | (needs_own_net(server, spec) ? CLONE_NEWNET : 0);
-		r = server->host.is_root ? open_mounts(spec, fds, &step) : 0;
+		step = LAUNCH_STEP_MOUNT_WORKSPACE;
+		r = server->host.is_root ? hand_over(spec, fds) : 0;
+		if (!r && server->host.is_root)
+			r = open_mounts(spec, fds, &step);
 		if (r)
 			return refuse(reterr_refusal, step, -r);
 	}
