@@ -369,8 +369,7 @@ static void reap(struct agent *agent)
 		return;
 	/* The init wrote it before it ended, or never will. */
 	n = agent->report_fd < 0 ? 0 : read(agent->report_fd, &report, sizeof(report));
-	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status,
-		     WEXITED | WNOHANG | __WALL);
+	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status, WEXITED | WNOHANG | __WALL);
 	pidfd_close(agent);
 	if (!agent->fault.code)
 		end_judge(agent, n == sizeof(report) ? &report : NULL, &status);
@@ -480,12 +479,13 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	struct agent_entry *entry = NULL;
 
 	if (agent)
-		entry = agent_table_take(shard->kernel->agents, &(struct agent_view){
-									.uid = spawn->owner,
-									.core = (uint16_t)shard->index,
-									.kind = AGENT_SPAWNED,
-									.since_ns = shard->now_ns,
-								});
+		entry = agent_table_take(shard->kernel->agents,
+					 &(struct agent_view){
+						 .uid = spawn->owner,
+						 .core = (uint16_t)shard->index,
+						 .kind = AGENT_SPAWNED,
+						 .since_ns = shard->now_ns,
+					 });
 	if (!entry) {
 		free(agent);
 		(void)fault_set(&spawn->errand.errand.fault, WIRE_BUSY,
@@ -632,8 +632,8 @@ void agent_free_all(struct shard *shard)
 		struct agent *agent = container_of(shard->agents.next, struct agent, link);
 
 		while (!list_empty(&agent->waiters)) {
-			struct agent_errand *errand =
-				container_of(list_shift(&agent->waiters), struct agent_errand, waiting);
+			struct agent_errand *errand = container_of(list_shift(&agent->waiters),
+								   struct agent_errand, waiting);
 
 			errand->errand.free(&errand->errand);
 		}

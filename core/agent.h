@@ -23,6 +23,10 @@
 
 struct conn;
 
+/* An agent in its box, and what it starts there. */
+#define AGENT_INSIDE_USER "agent"
+#define AGENT_INSIDE_HOME "/workspace"
+
 struct agent {
 	struct shard *shard;
 	struct list link; /* in shard->agents */
@@ -43,18 +47,19 @@ struct agent {
 
 	enum agent_state state;
 	uint32_t incarnation, restarts;
-	uint64_t born_ns, start_ns;      /* of the first life, of this one */
-	uint64_t window_ns, backoff_ms;  /* restarts are counted since; next pause */
+	uint64_t born_ns, start_ns;     /* of the first life, of this one */
+	uint64_t window_ns, backoff_ms; /* restarts are counted since; next pause */
 	uint32_t window_restarts;
-	struct timer timer;              /* wall clock, then grace, then pause before a restart */
-	struct timer retry;              /* of a signal that found the channel full */
-	bool kill_wanted;                /* no restart */
-	unsigned signals_out;            /* on their way to the launcher: no reaping */
-	bool launching, exited, lost;    /* asked for; the init has ended, is not reaped; so has the launcher */
-	enum agent_reason because;       /* of kill_wanted: KILLED or TIMED_OUT */
+	struct timer timer;   /* wall clock, then grace, then pause before a restart */
+	struct timer retry;   /* of a signal that found the channel full */
+	bool kill_wanted;     /* no restart */
+	unsigned signals_out; /* on their way to the launcher: no reaping */
+	bool launching, exited,
+		lost; /* asked for; the init has ended, is not reaped; so has the launcher */
+	enum agent_reason because; /* of kill_wanted: KILLED or TIMED_OUT */
 	uint32_t killed_by;
-	struct agent_end end;            /* of the latest life */
-	struct fault fault;              /* why a start failed */
+	struct agent_end end; /* of the latest life */
+	struct fault fault;   /* why a start failed */
 
 	struct agent_errand *starter; /* SPAWN, until the first start has come about or failed */
 	struct list waiters;          /* struct agent_errand: WAIT and KILL */
@@ -112,4 +117,3 @@ void agent_disconnected(struct agent *agent);
 /* The core drains: all are killed; and at its end: all are freed. */
 void agent_kill_all(struct shard *shard);
 void agent_free_all(struct shard *shard);
-

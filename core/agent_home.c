@@ -96,8 +96,7 @@ static void homes_of_owner_scan(struct kernel *kernel, int owner_fd)
 		struct stat st;
 
 		(void)snprintf(path, sizeof(path), "%s/workspace", entry->d_name);
-		if (*entry->d_name != '.' &&
-		    !fstatat(dirfd(dir), path, &st, AT_SYMLINK_NOFOLLOW))
+		if (*entry->d_name != '.' && !fstatat(dirfd(dir), path, &st, AT_SYMLINK_NOFOLLOW))
 			uid_note(kernel, st.st_uid);
 	}
 	(void)closedir(dir);
@@ -222,14 +221,14 @@ static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 		return fault_set_os(fault, errno, "the workspace of agent %s", options->name);
 	home->uid = st.st_uid;
 	if (!is_agent_uid(st.st_uid) && uid_take(kernel, &home->uid))
-		return fault_set(fault, WIRE_BUSY,
-				 "no uid is left for another agent; remove directories of old ones in the data directory");
+		return fault_set(
+			fault, WIRE_BUSY,
+			"no uid is left for another agent; remove directories of old ones in the data directory");
 	return WIRE_OK;
 }
 
-static enum wire_error bind_open(struct files *files, const struct kernel *kernel,
-				 const char *path, int access, struct agent_home *home,
-				 struct fault *fault)
+static enum wire_error bind_open(struct files *files, const struct kernel *kernel, const char *path,
+				 int access, struct agent_home *home, struct fault *fault)
 {
 	const struct open_request request = {
 		.path = path,
@@ -241,7 +240,8 @@ static enum wire_error bind_open(struct files *files, const struct kernel *kerne
 	int r = files_open(files, &request, &fd);
 
 	if (r == OPEN_E_NOT_REGULAR)
-		return fault_set(fault, WIRE_NOT_A_FILE, "%.100s: neither a file nor a directory", path);
+		return fault_set(fault, WIRE_NOT_A_FILE, "%.100s: neither a file nor a directory",
+				 path);
 	if (r == OPEN_E_GONE)
 		return fault_set(fault, WIRE_UNAVAILABLE,
 				 "the process that opens files is gone; restart the kernel");

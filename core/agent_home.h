@@ -22,11 +22,11 @@ struct files;
 struct kernel;
 
 struct agent_home {
-	int workspace, logs, script; /* O_PATH directories; -1 none */
-	int sdk;                     /* O_PATH, the kernel's SDK for Python; -1 none */
+	int workspace, logs, script;  /* O_PATH directories; -1 none */
+	int sdk;                      /* O_PATH, the kernel's SDK for Python; -1 none */
 	int binds[LIMIT_AGENT_BINDS]; /* O_PATH; options->ro, then ->rw */
 	unsigned bind_count;
-	uid_t uid; /* whom the agent runs as */
+	uid_t uid;         /* whom the agent runs as */
 	char *script_name; /* last part of the script's path; NULL without a script */
 };
 

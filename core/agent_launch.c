@@ -21,10 +21,9 @@
 #include "ipc/pack.h"
 
 /* Where things are inside a box. */
-#define INSIDE_SCRIPT    "/agent"
-#define INSIDE_SDK       "/clove/sdk"
-#define INSIDE_WORKSPACE "/workspace"
-#define PYTHON           "/usr/bin/python3"
+#define INSIDE_SCRIPT "/agent"
+#define INSIDE_SDK    "/clove/sdk"
+#define PYTHON        "/usr/bin/python3"
 
 static const uint32_t nets[PROFILE_COUNT] = {
 	[PROFILE_STRICT] = LAUNCH_NET_OWN,        [PROFILE_STANDARD] = LAUNCH_NET_EMPTY,
@@ -112,8 +111,8 @@ static bool env_make(const struct agent *agent, struct strv *env)
 	ok = ok && (env_value(env, "PYTHONUNBUFFERED") || env_set(env, "PYTHONUNBUFFERED", "1"));
 	ok = ok && env_set(env, "CLOVE_FD", "3") && env_set(env, "CLOVE_AGENT_ID", id) &&
 	     env_set(env, "CLOVE_AGENT_NAME", o->name);
-	return ok && !bag_env_complete(env, o->sandboxed ? "agent" : user->name,
-				       o->sandboxed ? INSIDE_WORKSPACE : user->home, &fault);
+	return ok && !bag_env_complete(env, o->sandboxed ? AGENT_INSIDE_USER : user->name,
+				       o->sandboxed ? AGENT_INSIDE_HOME : user->home, &fault);
 }
 
 /* ---- the spec ---- */
@@ -170,22 +169,26 @@ static int on_send(struct launch *launch, int channel)
 	char cgroup[32];
 	struct launch_spec spec = {
 		.kind = LAUNCH_AGENT,
-		.cwd = o->cwd ? o->cwd : o->sandboxed ? INSIDE_WORKSPACE : user->home,
+		.cwd = o->cwd         ? o->cwd
+		       : o->sandboxed ? AGENT_INSIDE_HOME
+				      : user->home,
 		.umask = 022,
 		.uid = o->sandboxed ? agent->home.uid : user->uid,
 		.gid = o->sandboxed && agent->home.uid != user->uid ? agent->home.uid : user->gid,
-		.box = {
-			.net = nets[o->profile],
-			.seccomp = filters[o->profile],
-			.hostname = o->name,
-			.log_bytes = LIMIT_AGENT_LOG_BYTES,
-			.cgroup = cgroup,
-			.limits = {
-				.memory_bytes = o->memory_bytes,
-				.cpu_quota_us = o->cpu_quota_us,
-				.pids = o->pids,
+		.box =
+			{
+				.net = nets[o->profile],
+				.seccomp = filters[o->profile],
+				.hostname = o->name,
+				.log_bytes = LIMIT_AGENT_LOG_BYTES,
+				.cgroup = cgroup,
+				.limits =
+					{
+						.memory_bytes = o->memory_bytes,
+						.cpu_quota_us = o->cpu_quota_us,
+						.pids = o->pids,
+					},
 			},
-		},
 	};
 	int r;
 
@@ -325,9 +328,10 @@ void agent_launch_fault(struct agent *agent, const struct launch_reply *reply)
 	if (reply->step == LAUNCH_STEP_SPEC)
 		(void)fault_set(fault, WIRE_INVALID_ARGUMENT, "SPAWN: %s", reply->reason);
 	else if (reply->step == LAUNCH_STEP_LAYER)
-		(void)fault_set(fault, WIRE_SANDBOX_UNAVAILABLE,
-				"this host cannot sandbox as asked: %s; ask for less, or for sandboxed=False",
-				reply->reason);
+		(void)fault_set(
+			fault, WIRE_SANDBOX_UNAVAILABLE,
+			"this host cannot sandbox as asked: %s; ask for less, or for sandboxed=False",
+			reply->reason);
 	else
 		(void)fault_set_os(fault, reply->error, "the agent could not be started (%s)",
 				   launch_step_name(reply->step));
@@ -378,7 +382,7 @@ static void protections_pack(const struct agent *agent, msgpack_packer *pk)
 	pack_key_text(pk, "cpu", by(agent, LAUNCH_LAYER_CGROUP_CPU, -1));
 	pack_key_text(pk, "pids", by(agent, LAUNCH_LAYER_CGROUP_PIDS, LAUNCH_LAYER_RLIMIT_PIDS));
 	pack_key_text(pk, "workspace",
-		      !agent->options.sandboxed             ? "none"
+		      !agent->options.sandboxed            ? "none"
 		      : agent->options.workspace_in_memory ? "memory"
 							   : "disk");
 	pack_text(pk, "layers");

@@ -20,5 +20,4 @@ void agent_signalled(struct agent *agent);
 void agent_lost(struct agent *agent);
 
 /* How an agent ended, as WAIT answers. */
-void agent_end_pack(uint32_t id, const char *name, const struct agent_end *end,
-		    msgpack_packer *pk);
+void agent_end_pack(uint32_t id, const char *name, const struct agent_end *end, msgpack_packer *pk);

@@ -49,7 +49,8 @@ static bool may_reach(const struct conn *conn, const struct agent_card *card)
 	struct kernel *kernel = conn->shard->kernel;
 
 	return card->owner == kernel->user.uid &&
-	       (!conn->spawned || directory_descends(kernel->directory, card->id, conn->spawned->id));
+	       (!conn->spawned ||
+		directory_descends(kernel->directory, card->id, conn->spawned->id));
 }
 
 /* Finds the agent that argument @arg names. */
@@ -112,8 +113,7 @@ static struct agent_errand *errand_new(struct call *call, const struct agent_car
 	return errand;
 }
 
-static void errand_go(struct call *call, const struct agent_card *card,
-		      struct agent_errand *errand)
+static void errand_go(struct call *call, const struct agent_card *card, struct agent_errand *errand)
 {
 	errand_send(&errand->errand, call->conn->shard->kernel->shards[card->core]);
 }
@@ -191,8 +191,9 @@ static enum wire_error confine(struct call *call, struct spawn_options *options)
 	if (!parent || !parent->options.sandboxed)
 		return WIRE_OK;
 	if (options->script)
-		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,
-				 "a sandboxed agent starts others by argv, not by a path outside its box");
+		return fault_set(
+			&call->fault, WIRE_PERMISSION_DENIED,
+			"a sandboxed agent starts others by argv, not by a path outside its box");
 	if (options->ro.count || options->rw.count)
 		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,
 				 "ro, rw: a sandboxed agent has no paths outside to share");
@@ -207,9 +208,8 @@ static enum wire_error confine(struct call *call, struct spawn_options *options)
 
 static enum wire_error limits_check(struct call *call, const struct spawn_options *options)
 {
-	static const enum launch_layer layers[] = {LAUNCH_LAYER_CGROUP_MEMORY,
-						   LAUNCH_LAYER_CGROUP_CPU,
-						   LAUNCH_LAYER_CGROUP_PIDS};
+	static const enum launch_layer layers[] = {
+		LAUNCH_LAYER_CGROUP_MEMORY, LAUNCH_LAYER_CGROUP_CPU, LAUNCH_LAYER_CGROUP_PIDS};
 	const struct launch_probe *probe = &call->conn->shard->kernel->probe;
 
 	for (size_t i = 0; options->require_limits && i < sizeof(layers) / sizeof(layers[0]); i++)
@@ -314,8 +314,9 @@ static void await_abandon(struct errand *errand)
 
 	if (directory_find(home->kernel->directory, waiter->agent_id, &card) || !card.live)
 		return;
-	shard_send(home, home->kernel->shards[card.core], &errand->recall,
-		   (struct lane_item){.deliver = withdraw, .arg = waiter, .value = waiter->agent_id});
+	shard_send(
+		home, home->kernel->shards[card.core], &errand->recall,
+		(struct lane_item){.deliver = withdraw, .arg = waiter, .value = waiter->agent_id});
 }
 
 static enum wire_error ended_reply(struct call *call, const struct agent_card *card)
@@ -527,10 +528,9 @@ static void log_run(struct files *files, struct file_task *task)
 	struct log_read *read = container_of(task, struct log_read, task);
 
 	(void)files;
-	(void)agent_log_read(task->shard->kernel, &read->card,
-			     read->is_stderr ? "stderr" : "stdout",
-			     read->from_start ? NULL : &read->cursor, read->length, &read->log,
-			     &read->fault);
+	(void)agent_log_read(
+		task->shard->kernel, &read->card, read->is_stderr ? "stderr" : "stdout",
+		read->from_start ? NULL : &read->cursor, read->length, &read->log, &read->fault);
 }
 
 static void log_done(struct file_task *task)

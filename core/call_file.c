@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/agent.h"
 #include "core/call.h"
 #include "core/files.h"
 #include "core/kernel.h"
@@ -72,7 +73,15 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 {
 	uint32_t len;
 	const uint8_t *path = call_bytes(call, 0, &len);
+	const struct agent *agent = call->conn->spawned;
 	struct file_op *op;
+
+	if (agent && agent->options.sandboxed) {
+		(void)fault_set(&call->fault, WIRE_NOT_IMPLEMENTED,
+				"%s in a sandbox is not in this kernel yet; open the file directly",
+				call->def->name);
+		return NULL;
+	}
 
 	if (!len || len > LIMIT_PATH_BYTES || memchr(path, 0, len)) {
 		(void)fault_set(&call->fault, WIRE_INVALID_ARGUMENT,

@@ -26,13 +26,13 @@ struct conn {
 	struct shard *shard;
 	struct agent_entry *agent;
 	struct agent *spawned; /* whose connection it is; NULL: a client that came by itself */
-	struct list link;     /* in shard->conns */
-	struct list dirty;    /* in shard->dirty */
-	struct list carried;  /* in shard->carried */
-	struct list requests; /* struct request: in work */
-	struct list held;     /* struct request: done, waiting for room in the output */
-	struct buf in;        /* input not parsed yet */
-	struct buf backlog;   /* output that the socket did not take */
+	struct list link;      /* in shard->conns */
+	struct list dirty;     /* in shard->dirty */
+	struct list carried;   /* in shard->carried */
+	struct list requests;  /* struct request: in work */
+	struct list held;      /* struct request: done, waiting for room in the output */
+	struct buf in;         /* input not parsed yet */
+	struct buf backlog;    /* output that the socket did not take */
 	uint32_t out_first, out_last, out_bytes; /* this pass's output */
 	uint32_t later_offset, later_len; /* handed to the loop, in out.former when it answers */
 	uint32_t rights;                  /* WIRE_RIGHT_x */

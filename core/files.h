@@ -21,7 +21,7 @@ struct files;
 
 struct file_task {
 	struct file_task *next;
-	struct shard *shard; /* whose task it is */
+	struct shard *shard;                                      /* whose task it is */
 	void (*run)(struct files *files, struct file_task *task); /* in a file thread */
 	void (*done)(struct file_task *task);                     /* in the core */
 	void (*drop)(struct file_task *task); /* instead of done(), at the end of the kernel */

@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/agent.h"
 #include "core/base/check.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
@@ -65,8 +66,9 @@ struct job_pipe {
 
 struct job {
 	struct request request;
-	struct list link;            /* in shard->jobs */
+	struct list link; /* in shard->jobs */
 	struct launch launch;
+	uint64_t box_id; /* of the launch of the agent in whose box it runs; 0: on the host */
 	struct exec_options options; /* until the launcher has answered */
 	int child_fds[3];            /* until it was asked: stdin, or -1 for none; stdout; stderr */
 	enum job_state state;
@@ -507,15 +509,16 @@ static int on_send(struct launch *launch, int channel)
 	struct shard *shard = job->request.shard;
 	const struct user *user = &shard->kernel->user;
 	const struct launch_spec spec = {
-		.kind = LAUNCH_PLAIN,
+		.kind = job->box_id ? LAUNCH_ENTER : LAUNCH_PLAIN,
 		.argv = (const char *const *)job->options.argv.items,
 		.env = (const char *const *)job->options.env.items,
 		.cwd = job->options.cwd,
-		.uid = user->uid,
-		.gid = user->gid,
-		.groups = user->groups,
-		.n_groups = (size_t)user->group_count,
+		.uid = job->box_id ? 0 : user->uid,
+		.gid = job->box_id ? 0 : user->gid,
+		.groups = job->box_id ? NULL : user->groups,
+		.n_groups = job->box_id ? 0 : (size_t)user->group_count,
 		.umask = 022,
+		.box_id = job->box_id,
 	};
 	const int fds[3] = {
 		job->child_fds[0] < 0 ? shard->null_fd : job->child_fds[0],
@@ -586,6 +589,8 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 		free(job);
 		return call->fault.code;
 	}
+	if (call->conn->spawned && call->conn->spawned->options.sandboxed)
+		job->box_id = call->conn->spawned->launch.id;
 	*options = (struct exec_options){0};
 	list_append(&shard->jobs, &job->link);
 	shard->job_count++;

@@ -44,7 +44,8 @@ struct kernel {
 
 	int data_fd, agents_fd; /* DATA_DIR, and agents/ in it */
 	pthread_mutex_t uid_lock;
-	uint8_t uid_used[LIMIT_AGENTS / 8]; /* agents' uids on the host, a bit each; see agent_home.c */
+	uint8_t uid_used[LIMIT_AGENTS /
+			 8]; /* agents' uids on the host, a bit each; see agent_home.c */
 
 	int listen_fd; /* core 0 accepts */
 	struct listener_file socket_file;

@@ -47,7 +47,7 @@ enum {
 	LIMIT_JOB_READ_BYTES = 64 << 10, /* per pipe and readiness: the size of a pipe */
 	LIMIT_JOB_TIMEOUT_MS_DEFAULT = 30000,
 
-	/* Of commands and agents. A year bounds the arithmetic; whoever wants longer wants none. */
+/* Of commands and agents. A year bounds the arithmetic; whoever wants longer wants none. */
 #define LIMIT_TIMEOUT_MS_MAX UINT64_C(31536000000)
 
 	/* Agents: what SPAWN gives unless it is asked for something else */
@@ -55,13 +55,13 @@ enum {
 	LIMIT_AGENT_BINDS = 32,
 	LIMIT_AGENT_CHILDREN = 64, /* live, of one agent */
 	LIMIT_AGENT_MEMORY_BYTES = 512 << 20,
-	LIMIT_AGENT_MEMORY_MIN = 4 << 20, /* below it, an interpreter cannot say why it fails */
+	LIMIT_AGENT_MEMORY_MIN = 4 << 20,  /* below it, an interpreter cannot say why it fails */
 	LIMIT_AGENT_CPU_QUOTA_US = 100000, /* of every 100,000: one core */
 	LIMIT_AGENT_PIDS = 256,
 	LIMIT_AGENT_TMP_BYTES = 64 << 20,
 	LIMIT_AGENT_LOG_BYTES = 1 << 20, /* of stdout, of stderr */
 	LIMIT_AGENTS_LIVE = 10000,
-	LIMIT_AGENTS_ENDED = 4096,       /* remembered after their end */
+	LIMIT_AGENTS_ENDED = 4096, /* remembered after their end */
 	LIMIT_SCRIPT_BYTES = 16 << 20,
 
 	/* READ and WRITE */

@@ -323,8 +323,11 @@ int main(int argc, char **argv)
 	CLEANUP(config_deinit) struct config config = {0};
 	CLEANUP(fd_closep) int lock = -1, signal_fd = -1;
 	struct launcher launcher;
-	struct kernel kernel = {.config = &config, .launcher = &launcher, .launcher_alive = true,
-				.data_fd = -1, .agents_fd = -1,
+	struct kernel kernel = {.config = &config,
+				.launcher = &launcher,
+				.launcher_alive = true,
+				.data_fd = -1,
+				.agents_fd = -1,
 				.uid_lock = PTHREAD_MUTEX_INITIALIZER};
 	int r;
 

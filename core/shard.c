@@ -168,8 +168,7 @@ void shard_send(struct shard *from, struct shard *to, struct parcel *parcel, str
 static void parcels_send(struct shard *shard)
 {
 	while (!list_empty(&shard->parcels)) {
-		struct parcel *parcel =
-			container_of(shard->parcels.next, struct parcel, waiting);
+		struct parcel *parcel = container_of(shard->parcels.next, struct parcel, waiting);
 
 		/* Unlinked first: once posted, the other core may free it. */
 		list_unlink(&parcel->waiting);

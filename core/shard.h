@@ -87,8 +87,8 @@ struct shard {
 	struct timer accept_retry;
 
 	struct channel channel; /* to the launcher */
-	int null_fd;   /* /dev/null, for reading: the input of a command without one */
-	struct list agents; /* struct agent */
+	int null_fd;            /* /dev/null, for reading: the input of a command without one */
+	struct list agents;     /* struct agent */
 	struct list jobs;
 	uint32_t job_count;
 	size_t job_bytes;

@@ -10,8 +10,8 @@
 #include "core/limits.h"
 
 /* What a sandboxed agent may do unless it is given less: everything inside its box, nothing outside but by its budget. */
-#define RIGHTS_DEFAULT                                                                         \
-	(WIRE_RIGHT_EXEC | WIRE_RIGHT_READ | WIRE_RIGHT_WRITE | WIRE_RIGHT_SPAWN |             \
+#define RIGHTS_DEFAULT                                                             \
+	(WIRE_RIGHT_EXEC | WIRE_RIGHT_READ | WIRE_RIGHT_WRITE | WIRE_RIGHT_SPAWN | \
 	 WIRE_RIGHT_SEND | WIRE_RIGHT_STATE | WIRE_RIGHT_THINK)
 
 static const char *const profile_names[PROFILE_COUNT] = {"strict", "standard", "loopback",
@@ -64,7 +64,7 @@ static enum wire_error word_read(const char *name, const msgpack_object *value,
 	return fault_set(fault, WIRE_INVALID_ARGUMENT, "SPAWN: %s must be one of %s", name, list);
 }
 
-#define OPTION(name)                                                                              \
+#define OPTION(name) \
 	static enum wire_error name##_read(void *to, const msgpack_object *value, struct fault *f)
 
 OPTION(sandboxed)
@@ -82,8 +82,7 @@ OPTION(profile)
 {
 	struct spawn_options *o = to;
 	unsigned index = 0;
-	enum wire_error code =
-		word_read("profile", value, profile_names, PROFILE_COUNT, &index, f);
+	enum wire_error code = word_read("profile", value, profile_names, PROFILE_COUNT, &index, f);
 
 	if (!code) {
 		o->profile = (enum profile)index;
@@ -132,12 +131,12 @@ OPTION(restart_policy)
 
 OPTION(args)
 {
-	return bag_strings("SPAWN: args", value, LIMIT_JOB_ARGS, &((struct spawn_options *)to)->argv,
-			   f);
+	return bag_strings("SPAWN: args", value, LIMIT_JOB_ARGS,
+			   &((struct spawn_options *)to)->argv, f);
 }
 
-static enum wire_error paths_read(const char *name, const msgpack_object *value,
-				  struct strv *place, struct fault *f)
+static enum wire_error paths_read(const char *name, const msgpack_object *value, struct strv *place,
+				  struct fault *f)
 {
 	enum wire_error code = bag_strings(name, value, LIMIT_AGENT_BINDS, place, f);
 
@@ -247,10 +246,8 @@ OPTION(tmp_size)
 }
 
 static const struct bag_row limit_rows[] = {
-	{"memory", memory_read},
-	{"cpu_quota", cpu_quota_read},
-	{"max_pids", max_pids_read},
-	{"workspace", workspace_size_read},
+	{"memory", memory_read},     {"cpu_quota", cpu_quota_read},
+	{"max_pids", max_pids_read}, {"workspace", workspace_size_read},
 	{"tmp", tmp_size_read},
 };
 
@@ -308,8 +305,9 @@ static enum wire_error consistency(struct spawn_options *o, struct fault *f)
 		o->profile = PROFILE_NONE;
 	o->sandboxed = o->profile != PROFILE_NONE;
 	if (!o->sandboxed && (o->ro.count || o->rw.count || o->workspace_in_memory))
-		return fault_set(f, WIRE_INVALID_ARGUMENT,
-				 "SPAWN: ro, rw and workspace belong to a sandbox, and this agent has none");
+		return fault_set(
+			f, WIRE_INVALID_ARGUMENT,
+			"SPAWN: ro, rw and workspace belong to a sandbox, and this agent has none");
 	if (o->ro.count + o->rw.count > LIMIT_AGENT_BINDS)
 		return fault_set(f, WIRE_INVALID_ARGUMENT, "SPAWN: ro and rw: at most %d paths",
 				 LIMIT_AGENT_BINDS);
@@ -336,9 +334,10 @@ enum wire_error spawn_options_init(struct spawn_options *options, const uint8_t 
 		.rights = RIGHTS_DEFAULT,
 	};
 	if (!agent_name_is_valid(name, name_len))
-		return fault_set(fault, WIRE_INVALID_ARGUMENT,
-				 "SPAWN: name must be 1 to %d of a-z A-Z 0-9 . _ -, the first a letter or digit",
-				 LIMIT_AGENT_NAME_BYTES);
+		return fault_set(
+			fault, WIRE_INVALID_ARGUMENT,
+			"SPAWN: name must be 1 to %d of a-z A-Z 0-9 . _ -, the first a letter or digit",
+			LIMIT_AGENT_NAME_BYTES);
 	options->name = strndup((const char *)name, name_len);
 	code = options->name ? WIRE_OK : bag_no_memory(fault);
 	if (!code)

@@ -35,12 +35,12 @@ const char *restart_policy_name(enum restart_policy policy);
 
 struct spawn_options {
 	char *name;
-	char *script;       /* as the caller wrote it; NULL: argv is the whole command */
-	struct strv argv;   /* or the arguments behind the script */
-	char *interpreter;  /* of the script; absolute, inside */
-	struct strv env;    /* as given: "NAME=value" */
-	char *cwd;          /* absolute, inside; NULL: the default */
-	uint8_t *input;     /* for stdin; NULL without any */
+	char *script;      /* as the caller wrote it; NULL: argv is the whole command */
+	struct strv argv;  /* or the arguments behind the script */
+	char *interpreter; /* of the script; absolute, inside */
+	struct strv env;   /* as given: "NAME=value" */
+	char *cwd;         /* absolute, inside; NULL: the default */
+	uint8_t *input;    /* for stdin; NULL without any */
 	uint32_t input_len;
 	struct strv ro, rw; /* paths outside, absolute */
 	enum profile profile;

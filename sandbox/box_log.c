@@ -22,7 +22,7 @@ enum {
 
 static int open_file(struct box_log *log, int flags)
 {
-	CLEANUP(fd_closep) int fd = openat(log->dir, log->name, OPEN_FLAGS | flags, 0640);
+	CLEANUP(fd_closep) int fd = openat(log->dir, log->name, OPEN_FLAGS | flags, 0644);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
