@@ -179,7 +179,7 @@ static int on_send(struct launch *launch, int channel)
 			{
 				.net = nets[o->profile],
 				.seccomp = filters[o->profile],
-				.hostname = o->name,
+				.hostname = o->sandboxed ? o->name : "",
 				.log_bytes = LIMIT_AGENT_LOG_BYTES,
 				.cgroup = cgroup,
 				.limits =

@@ -129,6 +129,8 @@ static void spawn_free(struct errand *errand)
 {
 	struct agent_spawn *spawn = spawn_of(errand);
 
+	if (spawn->place)
+		(void)atomic_fetch_sub_explicit(&spawn->place->load, 1, memory_order_relaxed);
 	msgpack_sbuffer_destroy(&spawn->errand.reply);
 	spawn_options_deinit(&spawn->options);
 	agent_home_deinit(&spawn->home);
@@ -166,7 +168,7 @@ static void home_drop(struct file_task *task)
 	spawn_free(&container_of(task, struct agent_spawn, task)->errand.errand);
 }
 
-/* The core with the fewest connections. */
+/* The core with the fewest connections. It counts as one from here on, for those that come right behind. */
 static struct shard *place(struct kernel *kernel)
 {
 	struct shard *best = kernel->shards[0];
@@ -175,6 +177,7 @@ static struct shard *place(struct kernel *kernel)
 		if (atomic_load_explicit(&kernel->shards[i]->load, memory_order_relaxed) <
 		    atomic_load_explicit(&best->load, memory_order_relaxed))
 			best = kernel->shards[i];
+	(void)atomic_fetch_add_explicit(&best->load, 1, memory_order_relaxed);
 	return best;
 }
 
