@@ -45,7 +45,7 @@ static struct launch_spec some_spec(void)
 				.tmp_bytes = 3ull << 32,
 				.binds = some_binds,
 				.n_binds = 2,
-				.rlimits = {.nofile = 1,
+				.rlimits = {.nofile = 16,
 					    .nproc = 2,
 					    .fsize_bytes = 3ull << 32,
 					    .as_bytes = UINT64_MAX},
@@ -143,6 +143,7 @@ static void what_a_box_cannot_be_is_refused_by_both_sides(void **state)
 	INVALID("unknown bits", box->flags |= 4);
 	INVALID("net 4", box->net = 4);
 	INVALID("seccomp 4", box->seccomp = 4);
+	INVALID("nofile", box->rlimits.nofile = 15);
 	INVALID("nice", box->nice = 20);
 	INVALID("hostname", box->hostname = "");
 	INVALID("hostname", box->hostname = "a b");
