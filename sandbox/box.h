@@ -145,3 +145,5 @@ void box_log_write(struct box_log *log, const void *bytes, size_t n);
 
 /* Signals every descendant of this process, once. The number it reached. */
 unsigned box_tree_signal(int signo);
+/* True if @pid is, or a moment ago was, a child of @parent. */
+bool box_is_child(pid_t pid, pid_t parent);

@@ -42,6 +42,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/base/check.h"
 #include "core/base/cleanup.h"
 #include "sandbox/box.h"
 #include "sandbox/identity.h"
@@ -294,10 +295,12 @@ static void close_unneeded(struct init *init)
 
 static void signal_all(struct init *init, int signo)
 {
-	if (is_sandboxed(init))
+	if (is_sandboxed(init)) {
+		CHECK(getpid() == 1); /* elsewhere this would be everybody */
 		(void)kill(-1, signo);
-	else
+	} else {
 		(void)box_tree_signal(signo);
+	}
 }
 
 static void read_stream(struct init *init, int i, unsigned budget)

@@ -103,9 +103,9 @@ static int make_place(int dir, const char *name, bool is_dir)
 	return file < 0 && errno != EEXIST ? -errno : 0;
 }
 
-int box_attach(int tree, int root, const char *name)
+static int attach(int tree, int root, const char *name)
 {
-	CLEANUP(fd_closep) int owned = tree, dir = fcntl(root, F_DUPFD_CLOEXEC, 0);
+	CLEANUP(fd_closep) int dir = fcntl(root, F_DUPFD_CLOEXEC, 0);
 	char part[256];
 	struct stat st;
 	int r;
@@ -137,6 +137,14 @@ int box_attach(int tree, int root, const char *name)
 	if (r && r != -EROFS)
 		return r;
 	return mount_move(tree, dir, part) < 0 ? -errno : 0;
+}
+
+int box_attach(int tree, int root, const char *name)
+{
+	int r = attach(tree, root, name);
+
+	(void)close(tree);
+	return r;
 }
 
 /* A tmpfs of the box's own, detached. A descriptor or -errno. */

@@ -263,6 +263,8 @@ static int server_init(struct server *server)
 	list_init(&server->peers);
 	list_init(&server->openers);
 	list_init(&server->exited);
+	for (size_t i = 0; i < LAUNCHER_BUCKETS; i++)
+		list_init(&server->by_id[i]);
 	server->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (server->epoll < 0)
 		return err_raise(-errno);

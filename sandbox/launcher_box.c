@@ -268,24 +268,6 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 	return 0;
 }
 
-static bool is_child_of(pid_t pid, pid_t parent)
-{
-	char path[64], text[512];
-	CLEANUP(fd_closep) int fd = -1;
-	const char *after_name;
-	ssize_t n;
-	int is = 0;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return false;
-	text[n] = '\0';
-	after_name = strrchr(text, ')');
-	return after_name && sscanf(after_name, ") %*c %d", &is) == 1 && is == parent;
-}
-
 /*
  * A pidfd of the process whose namespaces are the box's. Under root the init. Without, the init is
  * closed to us, as its memory still belongs to our own user namespace and it is not dumpable; the
@@ -302,7 +284,7 @@ static int open_namespaces(const struct server *server, const struct child *box)
 		fd = (int)syscall(SYS_pidfd_open, box->program, 0);
 	if (fd < 0)
 		return -errno;
-	if (!server->host.is_root && (!is_child_of(box->program, box->pid) ||
+	if (!server->host.is_root && (!box_is_child(box->program, box->pid) ||
 				      syscall(SYS_pidfd_send_signal, fd, 0, NULL, 0) < 0))
 		return -ESRCH;
 	return TAKE_FD(fd);

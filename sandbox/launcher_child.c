@@ -74,6 +74,7 @@ int launcher_child_signal(const struct child *child, int signo, bool whole_tree)
 void launcher_child_free(struct server *server, struct child *child)
 {
 	list_unlink(&child->in_peer);
+	list_unlink(&child->in_bucket);
 	list_unlink(&child->in_exited);
 	list_unlink(&child->slot.in_outbox);
 	if (child->status >= 0)
@@ -106,12 +107,18 @@ void launcher_child_sweep(struct server *server, unsigned budget)
 	}
 }
 
+/* Ids are the caller's, often counted up, and the high half may hold something else. */
+static struct list *bucket(struct server *server, uint64_t id)
+{
+	return &server->by_id[(id ^ id >> 32) % LAUNCHER_BUCKETS];
+}
+
 struct child *launcher_child_find(struct server *server, struct peer *peer, uint64_t id)
 {
-	list_for_each (it, &peer->children) {
-		struct child *child = container_of(it, struct child, in_peer);
+	list_for_each (it, bucket(server, id)) {
+		struct child *child = container_of(it, struct child, in_bucket);
 
-		if (child->id != id)
+		if (child->id != id || child->peer != peer)
 			continue;
 		if (!is_finished(child))
 			return child;
@@ -218,6 +225,8 @@ static void on_death(struct server *server, struct watch *watch, uint32_t events
 	/* What entered a box with namespaces is gone with them; what entered another goes now. */
 	if (child->kind == LAUNCH_AGENT) {
 		child->lifeline = fd_close(child->lifeline);
+		if (child->terms->flags & LAUNCH_BOX_NAMESPACES)
+			return;
 		list_for_each (it, &child->peer->children) {
 			struct child *other = container_of(it, struct child, in_peer);
 
@@ -236,6 +245,7 @@ static struct child *child_new(struct server *server, struct peer *peer, uint64_
 	list_init(&child->in_exited);
 	list_init(&child->slot.in_outbox);
 	list_append(&peer->children, &child->in_peer);
+	list_append(bucket(server, id), &child->in_bucket);
 	child->peer = peer;
 	child->id = id;
 	child->pidfd = -1;

@@ -26,6 +26,7 @@ enum {
 	LAUNCHER_OPENERS_MAX = 256,
 	LAUNCHER_OPENERS_PER_UID = 8,  /* or a user whose file systems hang would take them all */
 	LAUNCHER_CHILDREN_MAX = 16384, /* fewer under a low RLIMIT_NOFILE */
+	LAUNCHER_BUCKETS = 4096,       /* of children by id: a power of two */
 	LAUNCHER_FDS_PER_CHILD = 3,    /* pidfd, lifeline, and until it is answered its status */
 };
 
@@ -45,6 +46,7 @@ struct server {
 	struct rlimit core, nofile; /* as found at start, for the children */
 	struct list peers;
 	struct list openers;
+	struct list by_id[LAUNCHER_BUCKETS];
 	struct list exited; /* children that are no more, but perhaps not reaped */
 	unsigned n_peers, n_openers, n_children, children_max;
 	bool done;
@@ -71,6 +73,7 @@ struct peer {
 
 struct child {
 	struct list in_peer;
+	struct list in_bucket;
 	struct list in_exited;
 	struct peer *peer; /* borrowed */
 	uint64_t id;

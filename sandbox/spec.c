@@ -216,6 +216,8 @@ static int check_box(const struct launch_spec *spec, struct spec_reason *reterr_
 		return spec_refuse(reterr_reason, "seccomp %u is not known", box->seccomp);
 	if (box->nice > 19)
 		return spec_refuse(reterr_reason, "nice is above 19");
+	if (box->rlimits.nofile && box->rlimits.nofile < SPEC_NOFILE_MIN)
+		return spec_refuse(reterr_reason, "nofile is below %d", SPEC_NOFILE_MIN);
 	if (box->n_binds > SPEC_BINDS_MAX)
 		return spec_refuse(reterr_reason, "more than %d binds", SPEC_BINDS_MAX);
 	if (box->log_fd == SPEC_NO_FD ? box->log_bytes != 0 : box->log_bytes < SPEC_LOG_BYTES_MIN)

@@ -31,6 +31,7 @@ enum {
 	SPEC_BINDS_MAX = 64,
 	SPEC_NAME_MAX = 63, /* of a host name and of a cgroup */
 	SPEC_LOG_BYTES_MIN = 8192,
+	SPEC_NOFILE_MIN = 16, /* what the last steps before execve() open fits */
 };
 
 enum launch_kind {
