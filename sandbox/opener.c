@@ -124,6 +124,8 @@ static int serve(const struct packet_open *open, const char *base, const char *p
 
 	if (open->flags & ~(uint32_t)FLAGS_ALLOWED)
 		return -EINVAL;
+	if (open->flags & O_PATH && open->flags & (O_CREAT | O_EXCL | O_TRUNC | O_APPEND))
+		return -EINVAL;
 	if ((open->flags & O_TRUNC) && (open->flags & O_ACCMODE) == O_RDONLY)
 		return -EINVAL;
 	/* An absolute path ignores the base, unless it may not leave it. */

@@ -208,7 +208,8 @@ static void request_that_is_not_one_is_refused(void **state)
 	expect_result(f, "note", O_RDONLY | O_TRUNC, -EINVAL);
 	expect_result(f, "absent", O_RDONLY | O_CREAT | O_TRUNC, -EINVAL);
 	assert_int_equal(access(in_dir(f, "absent"), F_OK), -1);
-	expect_result(f, "note", O_PATH, -EINVAL);
+	expect_result(f, "note", O_PATH | O_CREAT, -EINVAL);
+	expect_result(f, "note", O_PATH | O_TRUNC, -EINVAL);
 	expect_result(f, "sub", O_RDONLY | O_DIRECTORY, -EINVAL);
 	expect_result(f, ".", O_RDWR | O_TMPFILE, -EINVAL);
 	assert_int_equal(open_as(f->opener, NULL, "note", O_RDONLY, 0, &fd), -EINVAL);
@@ -306,6 +307,45 @@ static void caller_out_of_descriptors_gets_emfile(void **state)
 	expect_text(f, "note", "text");
 }
 
+static void path_of_what_the_user_may_read_can_be_had(void **state)
+{
+	struct files *f = *state;
+	const int path = O_PATH | O_NOFOLLOW;
+	char byte;
+	int fd;
+
+	write_file(f, "note", "x");
+	fd = expect_open(f, "note", path);
+	assert_int_equal(read(fd, &byte, 1), -1);
+	assert_int_equal(errno, EBADF);
+	close(fd);
+	close(expect_open(f, ".", path | O_RDWR));
+	assert_int_equal(mkfifo(in_dir(f, "fifo"), 0600), 0);
+	expect_result(f, "fifo", path, OPEN_E_NOT_REGULAR);
+	expect_result(f, "/dev/null", path, OPEN_E_NOT_REGULAR);
+	expect_result(f, "absent", path, -ENOENT);
+}
+
+static void path_of_what_the_user_may_not_read_cannot(void **state)
+{
+	struct files *f = *state;
+	int opener, fd = -1;
+
+	if (geteuid() != 0)
+		skip();
+	write_file(f, "secret", "x"); /* 0640 of root */
+	write_file(f, "shown", "x");
+	assert_int_equal(chmod(f->dir, 0755), 0);
+	assert_int_equal(chmod(in_dir(f, "shown"), 0644), 0);
+	assert_int_equal(opener_start(&f->fixture->launcher, 4242, 4242, NULL, 0, &opener), 0);
+	assert_int_equal(open_as(opener, f->dir, "secret", O_PATH, 0, &fd), -EACCES);
+	assert_int_equal(open_as(opener, f->dir, "shown", O_PATH | O_RDWR, 0, &fd), -EACCES);
+	assert_int_equal(open_as(opener, f->dir, ".", O_PATH | O_RDWR, 0, &fd), -EACCES);
+	assert_int_equal(open_as(opener, f->dir, "shown", O_PATH, 0, &fd), 0);
+	close(fd);
+	close(opener);
+}
+
 static void opener_has_its_users_rights_only(void **state)
 {
 	const gid_t group = 4243;
@@ -388,6 +428,8 @@ int main(int argc, char **argv)
 		OPENER_TEST(garbage_does_not_confuse_the_opener),
 		OPENER_TEST(many_opens_leave_no_descriptor_behind),
 		OPENER_TEST(caller_out_of_descriptors_gets_emfile),
+		OPENER_TEST(path_of_what_the_user_may_read_can_be_had),
+		OPENER_TEST(path_of_what_the_user_may_not_read_cannot),
 		OPENER_TEST(opener_has_its_users_rights_only),
 		OPENER_TEST(openers_end_with_their_socket_and_are_reaped),
 	};
