@@ -25,6 +25,7 @@ PATHS = [5, None, ["a"], bytearray(b"a"), BadPath(), "\ud800"]
 DATA = [5, ["a"], {"a": 1}, memoryview(b"abcd")[::2], "a\ud800"]
 INTEGERS = ["5", 1.5, True, -1, 2**64, 10**5000]
 FLAGS = [1, "yes", [None]]
+NAMES = [5, b"x", ["x"], True, "\ud800"]
 SECONDS = ["5", True, [1], -1, math.nan, math.inf, 366 * 86400, 10**5000]
 
 # For each public call: arguments that are fine, and what each parameter must refuse.
@@ -64,9 +65,53 @@ CALLS = {
         {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch"]},
     ),
     "list_agents": ({}, {"all": [*FLAGS, None]}),
+    "spawn": (
+        {"name": "x", "script": "/x.py"},
+        {
+            "name": [5, None, b"x", ["x"], "\ud800"],
+            "script": [5, ["a"], bytearray(b"a"), BadPath(), "\ud800"],
+            "sandboxed": [*FLAGS, None],
+            "network": [*FLAGS, None],
+            "limits": [5, "memory", [1], {"disk": 1}, {"memory": -1}, {"memory": "1G"}, {"memory": 1.5}, {5: 1}],
+            "restart_policy": [5, None, "sometimes", True],
+            "max_restarts": [*INTEGERS, None],
+            "restart_window": [*SECONDS, 0],
+            "argv": ["ls", 5, [5]],
+            "interpreter": [5, ["/x"], "\ud800"],
+            "args": ["x", b"x", 5, [5], [None], {"a"}],
+            "env": ["A=b", {"A": 1}],
+            "cwd": [5, ["/"]],
+            "stdin": DATA,
+            "profile": [5, "weak", ["none"]],
+            "ro": ["/x", 5, [5]],
+            "rw": ["/x", 5, [5]],
+            "workspace": [5, "tape", ["disk"]],
+            "rights": ["exec", 5, [5]],
+            "timeout": SECONDS,
+            "require_limits": [*FLAGS, None],
+        },
+    ),
+    "kill": ({}, {"name": NAMES, "agent_id": INTEGERS, "grace": SECONDS}),
+    "wait": ({}, {"name": NAMES, "agent_id": INTEGERS, "timeout": [*SECONDS, 0]}),
+    "pause": ({}, {"name": NAMES, "agent_id": INTEGERS}),
+    "resume": ({}, {"name": NAMES, "agent_id": INTEGERS}),
+    "inspect": ({}, {"name": NAMES, "agent_id": INTEGERS}),
+    "logs": ({}, {"name": NAMES, "agent_id": INTEGERS, "stream": [5, None, "stdin", ["stdout"]]}),
 }
+# Those that need an agent beside what is tried.
+WHO = {"grace", "timeout", "stream"}
+
+
+def whole(call, good, name, value):
+    if name == "argv":
+        good = {"name": "x"}
+    if name in WHO and call in {"kill", "wait", "logs"}:
+        good = {"name": "x"}
+    return {**good, name: value}
+
+
 CASES = [
-    pytest.param(call, {**good, name: value}, name, id=f"{call}-{name}-{number}")
+    pytest.param(call, whole(call, good, name, value), name, id=f"{call}-{name}-{number}")
     for call, (good, wrong) in CALLS.items()
     for name, values in wrong.items()
     for number, value in enumerate(values)
@@ -77,7 +122,7 @@ def test_no_parameter_is_forgotten():
     methods = {
         name: list(inspect.signature(method).parameters)[1:]
         for name, method in inspect.getmembers(CloveClient, inspect.isfunction)
-        if not name.startswith("_")
+        if not name.startswith("_") and name != "follow_logs"
     }
     assert methods == {call: list(wrong) for call, (_, wrong) in CALLS.items()}
 
@@ -91,6 +136,19 @@ def test_a_wrong_argument_is_refused_by_name_before_anything_is_sent(tmp_path, c
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     with pytest.raises(clove_sdk.ValidationError, match=rf"\b{name}\b"):
         asyncio.run(getattr(AsyncCloveClient(path), call)(**arguments))
+
+
+def test_an_agent_is_named_once():
+    for call in ("kill", "wait", "pause", "resume", "inspect", "logs"):
+        for arguments in ({}, {"name": "x", "agent_id": 1}):
+            with pytest.raises(clove_sdk.ValidationError, match="either name or agent_id"):
+                getattr(CloveClient("/none"), call)(**arguments)
+    with pytest.raises(clove_sdk.ValidationError, match="^stream"):
+        next(iter(CloveClient("/none").follow_logs("x", stream="stdin")))
+    with pytest.raises(clove_sdk.ValidationError, match="either script or argv"):
+        CloveClient("/none").spawn("x")
+    with pytest.raises(clove_sdk.ValidationError, match="network=True"):
+        CloveClient("/none").spawn("x", "/x.py", network=True, profile="strict")
 
 
 @pytest.mark.parametrize("kind", [CloveClient, AsyncCloveClient])

@@ -20,6 +20,7 @@ FILES = {"_async_base.py": "_sync_base.py", "_async_client.py": "_sync_client.py
 NAMES = {
     "AsyncBaseClient": "BaseClient",
     "AsyncCloveClient": "CloveClient",
+    "AsyncIterator": "Iterator",
     "AsyncTransport": "SyncTransport",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",

@@ -6,6 +6,7 @@ from ._async_client import AsyncCloveClient
 from ._sync_client import CloveClient
 from ._version import __version__ as __version__
 from ._wire_table import ErrorCode, SyscallOp
+from .agents import AgentDetails, ExitResult, LogPiece, SpawnResult
 from .errors import *  # noqa: F403
 from .models import (
     AgentInfo,
@@ -22,6 +23,7 @@ from .models import (
 AgentOSClient = CloveClient
 
 __all__ = [
+    "AgentDetails",
     "AgentInfo",
     "AgentOSClient",
     "AgentState",
@@ -30,10 +32,13 @@ __all__ = [
     "CloveClient",
     "ErrorCode",
     "ExecResult",
+    "ExitResult",
     "FileContent",
     "KernelInfo",
     "KernelStats",
+    "LogPiece",
     "PollAsyncResult",
+    "SpawnResult",
     "SyscallOp",
     "WriteResult",
 ]

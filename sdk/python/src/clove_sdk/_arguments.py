@@ -55,6 +55,21 @@ def _word(name: str, given: object, expected: str) -> str | bytes:
     raise _refuse(name, expected, given)
 
 
+def text(name: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise _refuse(name, "a str", given)
+    return _text(name, given)
+
+
+def words(name: str, given: object) -> list[str | bytes]:
+    """A list of strings or paths."""
+    if isinstance(given, (str, bytes, bytearray, memoryview)) or not isinstance(given, Sequence):
+        raise _refuse(name, "a list of str, bytes or os.PathLike", given)
+    return [
+        _word(f"{name}[{at}]", word, "str, bytes or os.PathLike") for at, word in enumerate(given)
+    ]
+
+
 def path(name: str, given: object) -> str | bytes:
     return _word(name, given, "a path (str, bytes or os.PathLike)")
 

@@ -191,6 +191,10 @@ class AsyncTransport(asyncio.Protocol):
             self._stream.abort()
 
 
+async def sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
 def _wake(pending: Request) -> None:
     if pending.wake and not pending.wake.done():
         pending.wake.set_result(None)

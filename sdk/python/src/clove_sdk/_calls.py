@@ -202,6 +202,10 @@ def _agent(value: object) -> AgentInfo:
         uid=fields.integer("uid"),
         core=fields.integer("core"),
         calls=fields.integer("calls"),
+        parent_id=fields.integer("parent"),
+        sandboxed=fields.boolean("sandboxed"),
+        profile=fields.text("profile"),
+        incarnation=fields.integer("incarnation"),
     )
 
 

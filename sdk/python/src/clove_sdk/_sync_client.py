@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from . import _arguments, _calls
+from . import _agent_calls, _arguments, _calls
 from ._arguments import Command, Data, Environment, Path
 from ._sync_base import BaseClient
+from ._sync_transport import sleep
 from ._errors_base import ProtocolError, ValidationError
 from ._wire_errors import Busy
 from ._wire_table import FRAME_LIST_MAX, SyscallOp
+from .agents import AgentDetails, ExitResult, LogPiece, SpawnResult
 from .errors import CommandFailed
 from .models import (
     AgentInfo,
@@ -174,6 +177,138 @@ class CloveClient(BaseClient):
             found += page
             if len(page) < FRAME_LIST_MAX:
                 return found
+
+    def spawn(
+        self,
+        name: str,
+        script: Path | None = None,
+        sandboxed: bool = True,
+        network: bool = False,
+        limits: Mapping[str, int] | None = None,
+        restart_policy: str = "never",
+        max_restarts: int = 5,
+        restart_window: float = 300,
+        *,
+        argv: Sequence[Path] | None = None,
+        interpreter: Path | None = None,
+        args: Sequence[Path] | None = None,
+        env: Environment | None = None,
+        cwd: Path | None = None,
+        stdin: Data | None = None,
+        profile: str | None = None,
+        ro: Sequence[Path] | None = None,
+        rw: Sequence[Path] | None = None,
+        workspace: str | None = None,
+        rights: Sequence[str] | None = None,
+        timeout: float | None = None,
+        require_limits: bool = False,
+    ) -> SpawnResult:
+        """Starts an agent and returns when its program runs.
+
+        name: 1 to 63 of a-z A-Z 0-9 . _ -, held until the agent has ended for good. script: a Python
+        program, read as this user and copied; in the sandbox it is /agent/NAME, starts in
+        /workspace, which keeps its files for the next agent of that name, and has no network. args: behind the
+        script. argv: a command instead of a script. interpreter: by default /usr/bin/python3.
+
+        sandboxed=False: on the host, as this user. network=True: the host's network. profile: strict (a network
+        namespace of its own), standard, loopback (its own with lo up), trusted (the host's network), none. ro,
+        rw: paths of this user that it sees at the same place. workspace: "disk" or "memory".
+
+        limits: "memory" in bytes (512 MiB), "cpu_quota" in microseconds of every 100,000 (100,000: one
+        core), "max_pids" (256), "workspace" (of one in memory) and "tmp" in bytes. Where the host
+        cannot enforce one, the result's warnings say so; require_limits=True refuses instead.
+
+        restart_policy: "never", "on-failure" or "always", after a pause of 1 s that doubles up to 60 s;
+        given up after max_restarts within restart_window seconds. timeout: seconds of one life. rights: of
+        exec, read, write, spawn, send, state, think, http, observe; by default all but the last two.
+
+        NameTaken, NotFound, SandboxUnavailable, LimitsUnavailable, ExecFailed, Busy.
+        """
+        return self._call(
+            _agent_calls.spawn(
+                name,
+                script,
+                sandboxed,
+                network,
+                limits,
+                restart_policy,
+                max_restarts,
+                restart_window,
+                argv,
+                interpreter,
+                args,
+                env,
+                cwd,
+                stdin,
+                profile,
+                ro,
+                rw,
+                workspace,
+                rights,
+                timeout,
+                require_limits,
+            )
+        )
+
+    def kill(
+        self, name: str | None = None, agent_id: int | None = None, grace: float = 0
+    ) -> bool:
+        """Ends an agent and all it started, for good; True when the last process is gone.
+
+        grace: seconds for its program to act on SIGTERM first. AgentNotFound.
+        """
+        self._call(_agent_calls.kill(_agent_calls.agent(name, agent_id), grace))
+        return True
+
+    def wait(
+        self, name: str | None = None, agent_id: int | None = None, timeout: float | None = None
+    ) -> ExitResult:
+        """Returns when an agent has ended for good, also before the call. AgentNotFound, TimeoutError."""
+        return self._call(_agent_calls.wait(_agent_calls.agent(name, agent_id), timeout))
+
+    def pause(self, name: str | None = None, agent_id: int | None = None) -> bool:
+        """Stops every process of an agent; True. AgentNotFound."""
+        return self._call(_agent_calls.pause(_agent_calls.agent(name, agent_id)))
+
+    def resume(self, name: str | None = None, agent_id: int | None = None) -> bool:
+        """Lets a paused agent run; True. AgentNotFound."""
+        return self._call(_agent_calls.resume(_agent_calls.agent(name, agent_id)))
+
+    def inspect(
+        self, name: str | None = None, agent_id: int | None = None
+    ) -> AgentDetails:
+        """Everything the kernel knows of a live agent. AgentNotFound."""
+        return self._call(_agent_calls.inspect(_agent_calls.agent(name, agent_id)))
+
+    def logs(
+        self, name: str | None = None, agent_id: int | None = None, stream: str = "stdout"
+    ) -> str:
+        """What is kept of what an agent wrote to stdout or stderr, also after its end. AgentNotFound."""
+        who = _agent_calls.agent(name, agent_id)
+        data = b""
+        cursor = None
+        while True:
+            piece = self._call(_agent_calls.logs(who, stream, cursor))
+            if not piece.data:
+                return data.decode("utf-8", "surrogateescape")
+            data += piece.data
+            cursor = piece.cursor
+
+    def follow_logs(
+        self, name: str | None = None, agent_id: int | None = None, stream: str = "stdout"
+    ) -> Iterator[LogPiece]:
+        """The same piece by piece, and what is added, until the agent has ended for good."""
+        who = _agent_calls.agent(name, agent_id)
+        cursor = None
+        while True:
+            piece = self._call(_agent_calls.logs(who, stream, cursor))
+            cursor = piece.cursor
+            if piece.data:
+                yield piece
+            elif not piece.running:
+                return
+            else:
+                sleep(_agent_calls.FOLLOW_SECONDS)
 
     def stats(self) -> KernelStats:
         """Counters of the kernel."""

@@ -20,6 +20,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
@@ -327,6 +328,10 @@ class SyncTransport:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def _set_timeout(sock: socket.socket, option: int, seconds: float) -> None:

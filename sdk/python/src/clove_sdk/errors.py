@@ -9,8 +9,9 @@
       ValidationError (also ValueError)
       CommandFailed            exec(..., check=True) of a command that did not succeed
       SyscallError             the kernel's error replies: one class for each code
+        AgentNotFound
         NotFound
-          AgentNotFound, StateKeyNotFound, WorldNotFound
+          StateKeyNotFound, WorldNotFound
         TunnelError
         ...
 """
@@ -32,6 +33,7 @@ from ._errors_base import (
 )
 from ._wire_errors import (
     BY_CODE,
+    AgentNotFound,
     Busy,
     CallNotImplemented,
     Cancelled,
@@ -40,11 +42,14 @@ from ._wire_errors import (
     InvalidArgument,
     IoError,
     KernelDefect,
+    LimitsUnavailable,
+    NameTaken,
     NoSpace,
     NotAFile,
     NotFound,
     PermissionDenied,
     ProtocolRejected,
+    SandboxUnavailable,
     ShuttingDown,
     TooLarge,
     Unavailable,
@@ -54,10 +59,6 @@ from ._wire_errors import (
 
 if TYPE_CHECKING:
     from .models import ExecResult
-
-
-class AgentNotFound(NotFound):
-    """No agent has this name or id."""
 
 
 class StateKeyNotFound(NotFound):
@@ -109,12 +110,15 @@ __all__ = [
     "KernelDefect",
     "KernelNotFound",
     "KernelRefused",
+    "LimitsUnavailable",
+    "NameTaken",
     "NoSpace",
     "NotAFile",
     "NotFound",
     "PermissionDenied",
     "ProtocolError",
     "ProtocolRejected",
+    "SandboxUnavailable",
     "ShuttingDown",
     "StateKeyNotFound",
     "SyscallError",

@@ -139,7 +139,7 @@ class AgentState(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo(Result):
-    """An item of list_agents(). uid: of its owner. calls: made so far.
+    """An item of list_agents(). uid: of its owner. calls: made so far. parent_id: 0 without one.
 
     kind: "spawned" or "external". memory_bytes and cpu_percent are None where the kernel does not
     report them.
@@ -154,6 +154,10 @@ class AgentInfo(Result):
     uid: int
     core: int
     calls: int
+    parent_id: int = 0
+    sandboxed: bool = False
+    profile: str = "none"
+    incarnation: int = 0
     memory_bytes: int | None = None
     cpu_percent: float | None = None
 
