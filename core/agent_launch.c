@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include "core/conn.h"
 #include "core/kernel.h"
 #include "core/shard.h"
+#include "core/stdin_file.h"
 #include "ipc/pack.h"
 
 /* Where things are inside a box. */
@@ -265,24 +265,6 @@ static const struct launch_type launch_type = {
 
 /* ---- the start ---- */
 
-/* The input as a file: it is whole, so nobody has to feed it. */
-static int input_open(const struct spawn_options *options, int *ret_fd)
-{
-	CLEANUP(fd_closep) int fd = memfd_create("stdin", MFD_CLOEXEC);
-
-	if (fd < 0)
-		return err_raise(-errno);
-	for (uint32_t done = 0; done < options->input_len;) {
-		ssize_t n = pwrite(fd, options->input + done, options->input_len - done, done);
-
-		if (n < 0)
-			return err_raise(-errno);
-		done += (uint32_t)n;
-	}
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
 static int connect_both(struct agent *agent)
 {
 	int pair[2], pipe[2];
@@ -303,8 +285,10 @@ static int connect_both(struct agent *agent)
 		return err_raise(-errno);
 	agent->report_fd = pipe[0];
 	agent->child_fds[2] = pipe[1];
-	return agent->options.input ? err_trace(input_open(&agent->options, &agent->child_fds[0]))
-				    : 0;
+	return agent->options.input
+		       ? err_trace(stdin_file_open(agent->options.input, agent->options.input_len,
+						   &agent->child_fds[0]))
+		       : 0;
 }
 
 int agent_launch(struct agent *agent)

@@ -22,7 +22,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,6 +33,7 @@
 #include "core/channel.h"
 #include "core/request.h"
 #include "core/shard.h"
+#include "core/stdin_file.h"
 #include "ipc/pack.h"
 #include "sandbox/launch.h"
 
@@ -472,24 +472,6 @@ static int pipe_open(struct job *job, struct job_pipe *pipe, int *ret_write_fd)
 	return 0;
 }
 
-/* The input as a file: it is whole, so nobody has to feed it, and its reader meets the end. */
-static int input_open(const struct exec_options *options, int *ret_fd)
-{
-	CLEANUP(fd_closep) int fd = memfd_create("stdin", MFD_CLOEXEC);
-
-	if (fd < 0)
-		return err_raise(-errno);
-	for (uint32_t done = 0; done < options->input_len;) {
-		ssize_t n = pwrite(fd, options->input + done, options->input_len - done, done);
-
-		if (n < 0)
-			return err_raise(-errno);
-		done += (uint32_t)n;
-	}
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
 /* The descriptors of both sides. 0 or -errno. */
 static int job_connect(struct job *job)
 {
@@ -499,7 +481,7 @@ static int job_connect(struct job *job)
 	if (!r)
 		r = pipe_open(job, &job->err, &job->child_fds[2]);
 	if (!r && job->options.input)
-		r = input_open(&job->options, &job->child_fds[0]);
+		r = stdin_file_open(job->options.input, job->options.input_len, &job->child_fds[0]);
 	return err_trace(r);
 }
 

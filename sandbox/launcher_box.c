@@ -34,13 +34,6 @@ enum {
 		     CLONE_NEWCGROUP,
 };
 
-static int refuse(struct refusal *reterr_refusal, enum launch_step step, int error)
-{
-	reterr_refusal->step = step;
-	reterr_refusal->error = error;
-	return -1;
-}
-
 static bool is_sandboxed(const struct launch_spec *spec)
 {
 	return spec->box.flags & LAUNCH_BOX_NAMESPACES;
@@ -230,11 +223,11 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 		(void)snprintf(reterr_refusal->reason.text, sizeof(reterr_refusal->reason.text),
 			       "%s: %.64s", launch_layer_name(missing),
 			       server->host.probe.layers[missing].reason);
-		return refuse(reterr_refusal, LAUNCH_STEP_LAYER, ENOTSUP);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_LAYER, ENOTSUP);
 	}
 	child->terms = terms_new(server, spec);
 	if (!child->terms)
-		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
 	if (is_sandboxed(spec)) {
 		flags = NAMESPACES | (needs_own_net(server, spec) ? CLONE_NEWNET : 0);
 		step = LAUNCH_STEP_MOUNT_WORKSPACE;
@@ -242,10 +235,10 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 		if (!r && server->host.is_root)
 			r = open_mounts(spec, fds, &step);
 		if (r)
-			return refuse(reterr_refusal, step, -r);
+			return launcher_refuse(reterr_refusal, step, -r);
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, errno);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_PREPARE, errno);
 	child->lifeline = ends[0];
 	lifeline = ends[1];
 
@@ -261,7 +254,7 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 			.nofile = server->nofile,
 		});
 	if (child->pid < 0)
-		return refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid);
 	/* A failure ends the box: its init sees the lifeline's EOF, and says at which step it was. */
 	if (is_sandboxed(spec) && server->host.is_root && give_ids(child))
 		child->lifeline = fd_close(child->lifeline);
@@ -299,7 +292,7 @@ int launcher_enter_start(struct server *server, struct child *child, const struc
 	CLEANUP(fd_closep) int namespaces = open_namespaces(server, box);
 
 	if (namespaces < 0)
-		return refuse(reterr_refusal, LAUNCH_STEP_BOX, -namespaces);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_BOX, -namespaces);
 	command.uid = terms->uid;
 	command.gid = terms->gid;
 	command.groups = terms->groups;
@@ -316,6 +309,6 @@ int launcher_enter_start(struct server *server, struct child *child, const struc
 			.nofile = server->nofile,
 		});
 	if (child->pid < 0)
-		return refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid);
 	return 0;
 }

@@ -256,13 +256,6 @@ static struct child *child_new(struct server *server, struct peer *peer, uint64_
 	return child;
 }
 
-static int refuse(struct refusal *reterr_refusal, enum launch_step step, int error)
-{
-	reterr_refusal->step = step;
-	reterr_refusal->error = error;
-	return -1;
-}
-
 /* The status pipe or socket, our end watched. 0 or -errno. */
 static int status_open(struct server *server, struct child *child, int *ret_write_end)
 {
@@ -303,7 +296,7 @@ static int start_plain(struct server *server, struct child *child, const struct 
 			.core = server->core,
 			.nofile = server->nofile,
 		});
-	return child->pid < 0 ? refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid) : 0;
+	return child->pid < 0 ? launcher_refuse(reterr_refusal, LAUNCH_STEP_CLONE, -child->pid) : 0;
 }
 
 static int start_enter(struct server *server, struct child *child, const struct launch_spec *spec,
@@ -312,7 +305,7 @@ static int start_enter(struct server *server, struct child *child, const struct 
 	const struct child *box = launcher_child_find(server, child->peer, spec->box_id);
 
 	if (!box || box->kind != LAUNCH_AGENT || box->lifeline < 0 || box->status >= 0)
-		return refuse(reterr_refusal, LAUNCH_STEP_BOX, ESRCH);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_BOX, ESRCH);
 	child->box_id = spec->box_id;
 	return launcher_enter_start(server, child, box, spec, fds, status, reterr_refusal);
 }
@@ -325,7 +318,7 @@ static int start(struct server *server, struct child *child, const struct launch
 
 	r = status_open(server, child, &status);
 	if (r)
-		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, -r);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_PREPARE, -r);
 	switch (spec->kind) {
 	case LAUNCH_PLAIN:
 		return start_plain(server, child, spec, fds, status, reterr_refusal);
@@ -345,12 +338,12 @@ int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
 
 	launcher_child_sweep(server, SWEEP_PER_LAUNCH);
 	if (launcher_child_find(server, peer, id))
-		return refuse(reterr_refusal, LAUNCH_STEP_MESSAGE, EEXIST);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_MESSAGE, EEXIST);
 	if (server->n_children >= server->children_max)
-		return refuse(reterr_refusal, LAUNCH_STEP_LIMIT, EAGAIN);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_LIMIT, EAGAIN);
 	child = child_new(server, peer, id);
 	if (!child)
-		return refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
 	child->kind = spec->kind;
 	if (start(server, child, spec, fds, reterr_refusal) < 0) {
 		launcher_child_free(server, child);

@@ -97,6 +97,14 @@ struct refusal {
 	struct spec_reason reason;
 };
 
+/* Fills it. -1, so that whoever turns down can end with it. */
+static inline int launcher_refuse(struct refusal *reterr_refusal, enum launch_step step, int error)
+{
+	reterr_refusal->step = step;
+	reterr_refusal->error = error;
+	return -1;
+}
+
 int launcher_watch(struct server *server, int fd, uint32_t events, struct watch *watch);
 /* Before close(): a copy of the descriptor elsewhere would keep the watch alive. */
 void launcher_unwatch(struct server *server, int fd);
