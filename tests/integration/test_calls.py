@@ -32,7 +32,7 @@ def test_hello_tells_who_both_sides_are(kernel, client, io, cores):
     assert info["protocol"] == VERSION
     assert info["uid"] == os.geteuid()
     assert info["io"] == io
-    assert info["sandbox"] is False
+    assert info["sandbox"] is True
     assert 0 <= info["core"] < cores
     assert info["agent_id"] > 0
     assert info["uptime_ms"] >= 0
