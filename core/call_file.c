@@ -58,6 +58,7 @@ static void op_free(struct request *request)
 	struct file_op *op = op_of(request);
 
 	files_uncharge(request->shard->kernel->files, op);
+	(void)fd_close(op->box_opener);
 	free(op->data);
 	free(op);
 }
@@ -74,14 +75,8 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 	uint32_t len;
 	const uint8_t *path = call_bytes(call, 0, &len);
 	const struct agent *agent = call->conn->spawned;
+	struct shard *shard = call->conn->shard;
 	struct file_op *op;
-
-	if (agent && agent->options.sandboxed) {
-		(void)fault_set(&call->fault, WIRE_NOT_IMPLEMENTED,
-				"%s in a sandbox is not in this kernel yet; open the file directly",
-				call->def->name);
-		return NULL;
-	}
 
 	if (!len || len > LIMIT_PATH_BYTES || memchr(path, 0, len)) {
 		(void)fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
@@ -95,8 +90,25 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 	}
 	op->kind = kind;
 	op->path_len = len;
+	op->box_opener = -1;
 	memcpy(op->path, path, len);
+	/* What a sandboxed agent names is looked for in its box, and opened as it could itself. */
+	if (agent && agent->options.sandboxed &&
+	    (!channel_is_open(shard) ||
+	     opener_start_in_box(shard->channel.fd, agent->launch.id, &op->box_opener))) {
+		free(op);
+		(void)fault_set(&call->fault, WIRE_BUSY, "the launcher lags behind; try again");
+		return NULL;
+	}
 	return op;
+}
+
+/* One that was not submitted. */
+static void op_drop(struct file_op *op)
+{
+	(void)fd_close(op->box_opener);
+	free(op->data);
+	free(op);
 }
 
 static enum wire_error op_submit(struct call *call, struct file_op *op)
@@ -105,8 +117,7 @@ static enum wire_error op_submit(struct call *call, struct file_op *op)
 	enum wire_error code = request_start(&op->request, call, &op_type);
 
 	if (code) {
-		free(op->data);
-		free(op);
+		op_drop(op);
 		return code;
 	}
 	if (files_submit(files, op, &op->fault))
@@ -124,7 +135,7 @@ enum wire_error call_read(struct call *call)
 	op->offset = call_uint(call, 1, 0);
 	op->length = length < FRAME_PAYLOAD_MAX ? (uint32_t)length : FRAME_PAYLOAD_MAX;
 	if (op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
-		free(op);
+		op_drop(op);
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large");
 	}
 	return op_submit(call, op);
@@ -176,8 +187,7 @@ enum wire_error call_write(struct call *call)
 	if (!op->data || op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
 		bool memory = op->data;
 
-		free(op->data);
-		free(op);
+		op_drop(op);
 		return memory ? fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large")
 			      : fault_set(&call->fault, WIRE_BUSY, "no memory");
 	}

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/agent.h"
 #include "core/base/cleanup.h"
 #include "core/base/err.h"
 #include "core/kernel.h"
@@ -103,18 +104,24 @@ static int file_open(struct files *files, struct file_op *op, int *ret_fd)
 		[FILE_APPEND] = O_WRONLY | O_CREAT | O_APPEND,
 		[FILE_PATCH] = O_WRONLY,
 	};
+	const bool boxed = op->box_opener >= 0;
 	const struct open_request request = {
 		.path = op->path,
 		.path_len = op->path_len,
-		.base = files->kernel->user.home,
+		.base = boxed ? AGENT_INSIDE_HOME : files->kernel->user.home,
 		.flags = flags[op->kind],
 		.mode = 0666,
 	};
-	int r = files_open(files, &request, ret_fd);
+	int r = boxed ? opener_await(op->box_opener) : files_open(files, &request, ret_fd);
 
+	if (boxed && !r)
+		r = opener_open(op->box_opener, &request, ret_fd);
 	if (!r)
 		return 0;
-	if (r == OPEN_E_GONE)
+	if (boxed && (r == -EAGAIN || r == OPEN_E_GONE))
+		(void)fault_set(&op->fault, WIRE_BUSY,
+				"the box lets no more files be opened now; try again");
+	else if (r == OPEN_E_GONE)
 		(void)fault_set(&op->fault, WIRE_UNAVAILABLE,
 				"the process that opens files is gone; restart the kernel");
 	else if (r == OPEN_E_NOT_REGULAR)

@@ -42,6 +42,7 @@ struct file_op {
 	uint32_t length; /* bytes to read at most, or to write */
 	uint8_t *data;   /* owned; what was read, or is to be written */
 	size_t charged;  /* bytes counted against LIMIT_FILES_BYTES */
+	int box_opener; /* owned: of the box it is for, not awaited yet; -1: as the kernel's user */
 
 	/* results */
 	struct fault fault; /* code 0: success */

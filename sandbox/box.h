@@ -87,6 +87,9 @@ struct box_job {
 	struct rlimit nofile;
 };
 
+/* An opener in a box: @namespaces is a pidfd of a process there. Both descriptors are above 4. */
+_Noreturn void box_opener_run(int sock, int namespaces);
+
 _Noreturn void box_init(const struct box_job *job);
 
 /*

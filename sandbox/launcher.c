@@ -99,19 +99,13 @@ static bool opener_fits(const struct server *server, uid_t uid)
 	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < LAUNCHER_OPENERS_MAX;
 }
 
-/* 0 or -errno. @ids are uid, gid, groups. */
-static int opener_add(struct server *server, int sock, const uint32_t *ids, size_t n_ids)
+int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg), void *arg)
 {
 	struct opener *opener;
 	pid_t pid;
 	int r;
 
-	if (n_ids < 2 || n_ids > 2 + SPEC_GROUPS_MAX)
-		return -EBADMSG;
-	for (size_t i = 0; i < n_ids; i++)
-		if (ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
-			return -EINVAL;
-	if (!opener_fits(server, ids[0]))
+	if (!opener_fits(server, uid))
 		return -EAGAIN;
 	opener = calloc(1, sizeof(*opener));
 	if (!opener)
@@ -119,12 +113,12 @@ static int opener_add(struct server *server, int sock, const uint32_t *ids, size
 
 	pid = launcher_clone(0, &opener->pidfd);
 	if (pid == 0)
-		opener_run(sock, ids[0], ids[1], ids + 2, n_ids - 2);
+		run(arg);
 	if (pid < 0) {
 		free(opener);
 		return pid;
 	}
-	opener->uid = ids[0];
+	opener->uid = uid;
 	opener->exit_watch.fn = opener_on_exit;
 	list_append(&server->openers, &opener->in_server);
 	server->n_openers++;
@@ -137,6 +131,30 @@ static int opener_add(struct server *server, int sock, const uint32_t *ids, size
 		opener_free(server, opener);
 	}
 	return r;
+}
+
+struct host_opener {
+	int sock;
+	const uint32_t *ids; /* uid, gid, groups */
+	size_t n_ids;
+};
+
+static void host_opener_run(void *arg)
+{
+	const struct host_opener *o = arg;
+
+	opener_run(o->sock, o->ids[0], o->ids[1], o->ids + 2, o->n_ids - 2);
+}
+
+/* 0 or -errno. */
+static int opener_add(struct server *server, struct host_opener *opener)
+{
+	if (opener->n_ids < 2 || opener->n_ids > 2 + SPEC_GROUPS_MAX)
+		return -EBADMSG;
+	for (size_t i = 0; i < opener->n_ids; i++)
+		if (opener->ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
+			return -EINVAL;
+	return launcher_opener_add(server, opener->ids[0], host_opener_run, opener);
 }
 
 static bool is_seqpacket(int fd)
@@ -166,9 +184,11 @@ static void serve_control(struct server *server)
 		if (r == 0)
 			packet_send_ready(TAKE_FD(sock), 0);
 	} else if (packet->head.op == PACKET_OPENER && packet->body_len % sizeof(uint32_t) == 0) {
-		const uint32_t *ids = packet->body;
-
-		r = opener_add(server, sock, ids, packet->body_len / sizeof(*ids));
+		r = opener_add(server, &(struct host_opener){
+					       .sock = sock,
+					       .ids = packet->body,
+					       .n_ids = packet->body_len / sizeof(uint32_t),
+				       });
 	} else if (packet->head.op == PACKET_PROBE && !packet->body_len) {
 		struct packet_head head = {.op = PACKET_PROBED};
 

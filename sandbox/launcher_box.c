@@ -283,6 +283,31 @@ static int open_namespaces(const struct server *server, const struct child *box)
 	return TAKE_FD(fd);
 }
 
+struct box_opener {
+	int sock, namespaces;
+};
+
+static void opener_run_in_box(void *arg)
+{
+	const struct box_opener *o = arg;
+
+	box_opener_run(o->sock, o->namespaces);
+}
+
+int launcher_box_opener(struct server *server, const struct child *box, int sock)
+{
+	CLEANUP(fd_closep) int namespaces = -1;
+
+	/* Without namespaces there is no box to be in, and no program yet means none to find it by. */
+	if (!(box->terms->flags & LAUNCH_BOX_NAMESPACES) || !box->program)
+		return -ESRCH;
+	namespaces = open_namespaces(server, box);
+	if (namespaces < 0)
+		return namespaces;
+	return launcher_opener_add(server, box->terms->uid, opener_run_in_box,
+				   &(struct box_opener){sock, namespaces});
+}
+
 int launcher_enter_start(struct server *server, struct child *child, const struct child *box,
 			 const struct launch_spec *spec, const int *fds, int status,
 			 struct refusal *reterr_refusal)

@@ -121,6 +121,19 @@ static void signal_child(struct server *server, struct peer *peer)
 	reply(server, peer, head->id, (struct packet_reply){.type = LAUNCH_KILLED, .error = -r});
 }
 
+/* Whoever asked waits at the other end of the socket. */
+static void serve_opener(struct server *server, struct peer *peer)
+{
+	const struct packet *packet = &server->packet;
+	struct child *box = launcher_child_find(server, peer, packet->head.id);
+	int r = -ESRCH;
+
+	if (box && box->kind == LAUNCH_AGENT && box->terms)
+		r = launcher_box_opener(server, box, packet->fds[0]);
+	if (r)
+		packet_send_ready(packet->fds[0], -r);
+}
+
 /* @received is what packet_recv() made of the request. */
 static void serve(struct server *server, struct peer *peer, int received)
 {
@@ -133,6 +146,10 @@ static void serve(struct server *server, struct peer *peer, int received)
 	} else if (received == 0 && packet->head.op == PACKET_SIGNAL && !packet->body_len &&
 		   !packet->n_fds) {
 		signal_child(server, peer);
+		return;
+	} else if (received == 0 && packet->head.op == PACKET_BOX_OPENER && !packet->body_len &&
+		   packet->n_fds == 1) {
+		serve_opener(server, peer);
 		return;
 	} else if (received == 0 && packet->head.op == PACKET_LAUNCH) {
 		if (launch(server, peer, &refusal) == 0)

@@ -124,6 +124,13 @@ int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
 			 const struct launch_spec *spec, int *fds, struct refusal *reterr_refusal);
 
 /*
+ * An opener in @box, answering on @sock, which stays the caller's. 0 or -errno. launcher_opener_add()
+ * is the same for any child: @run in it does not return.
+ */
+int launcher_box_opener(struct server *server, const struct child *box, int sock);
+int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg), void *arg);
+
+/*
  * The clone for an agent, or for a command in @box. @fds, which may get replaced by mounts, and
  * @status stay the caller's. 0 with pid and pidfd of @child set, or -1.
  */

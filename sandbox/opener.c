@@ -169,10 +169,28 @@ static int become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups)
 	return r;
 }
 
-_Noreturn void opener_run(int sock, uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups)
+_Noreturn void opener_serve(int sock)
 {
 	struct request_body body;
 	struct packet packet = {.body = &body, .body_max = sizeof(body)};
+	int r;
+
+	while ((r = packet_recv(sock, &packet, 0)) != PACKET_E_GONE && r >= 0) {
+		CLEANUP(fd_closep) int fd = -1;
+		struct packet_head head = {.op = PACKET_OPENED, .arg = -EBADMSG};
+
+		if (r == 0 && is_request(&packet, &body))
+			head.arg = serve(&body.open, body.bytes,
+					 body.bytes + body.open.base_len + 1, &fd);
+		packet_close_fds(&packet);
+		if (packet_send(sock, &head, NULL, 0, &fd, fd >= 0, 0))
+			break;
+	}
+	_exit(0);
+}
+
+_Noreturn void opener_run(int sock, uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups)
+{
 	int r;
 
 	/* With another socket open, somebody's end of file would wait for this process. */
@@ -183,52 +201,79 @@ _Noreturn void opener_run(int sock, uid_t uid, gid_t gid, const gid_t *groups, s
 	packet_send_ready(SOCK_FD, -r);
 	if (r)
 		_exit(1);
+	opener_serve(SOCK_FD);
+}
 
-	while ((r = packet_recv(SOCK_FD, &packet, 0)) != PACKET_E_GONE && r >= 0) {
-		CLEANUP(fd_closep) int fd = -1;
-		struct packet_head head = {.op = PACKET_OPENED, .arg = -EBADMSG};
+/* Both ends of an opener's socket; ours waits for an answer only so long. 0 or -errno. */
+static int opener_pair(int *ret_ours, int *ret_theirs)
+{
+	struct timeval limit = {.tv_sec = OPENER_TIMEOUT_S};
+	int pair[2];
+	int r = packet_pair(pair);
 
-		if (r == 0 && is_request(&packet, &body))
-			head.arg = serve(&body.open, body.bytes,
-					 body.bytes + body.open.base_len + 1, &fd);
-		packet_close_fds(&packet);
-		if (packet_send(SOCK_FD, &head, NULL, 0, &fd, fd >= 0, 0))
-			break;
+	if (r)
+		return err_trace(r);
+	if (setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0) {
+		r = err_raise(-errno);
+		(void)fd_close(pair[0]);
+		(void)fd_close(pair[1]);
+		return r;
 	}
-	_exit(0);
+	*ret_ours = pair[0];
+	*ret_theirs = pair[1];
+	return 0;
+}
+
+int opener_await(int opener)
+{
+	int r = packet_await_ready(opener);
+
+	return r == PACKET_E_GONE ? OPEN_E_GONE : err_fold(r);
+}
+
+int opener_start_in_box(int channel, uint64_t box_id, int *ret_opener)
+{
+	struct packet_head head = {.op = PACKET_BOX_OPENER, .id = box_id};
+	CLEANUP(fd_closep) int ours = -1, theirs = -1;
+	int r = opener_pair(&ours, &theirs);
+
+	if (r)
+		return r;
+	r = packet_send(channel, &head, NULL, 0, &theirs, 1, MSG_DONTWAIT);
+	if (r == PACKET_E_AGAIN)
+		return LAUNCH_E_BUSY;
+	if (r == PACKET_E_GONE)
+		return LAUNCH_E_GONE;
+	if (r)
+		return err_fold(r);
+	*ret_opener = TAKE_FD(ours);
+	return 0;
 }
 
 int opener_start(const struct launcher *launcher, uid_t uid, gid_t gid, const gid_t *groups,
 		 size_t n_groups, int *ret_opener)
 {
-	struct timeval limit = {.tv_sec = OPENER_TIMEOUT_S};
 	struct packet_head head = {.op = PACKET_OPENER};
 	uint32_t ids[2 + SPEC_GROUPS_MAX] = {uid, gid};
 	CLEANUP(fd_closep) int ours = -1, theirs = -1;
-	int pair[2], r;
+	int r;
 
 	if (n_groups > SPEC_GROUPS_MAX)
 		return err_raise(-EINVAL);
 	for (size_t i = 0; i < n_groups; i++)
 		ids[2 + i] = groups[i];
-	r = packet_pair(pair);
+	r = opener_pair(&ours, &theirs);
 	if (r)
-		return err_trace(r);
-	ours = pair[0];
-	theirs = pair[1];
-	if (setsockopt(ours, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0)
-		return err_raise(-errno);
+		return r;
 	r = packet_send(launcher->control, &head, ids, (2 + n_groups) * sizeof(*ids), &theirs, 1,
 			0);
 	theirs = fd_close(theirs);
-	if (r == 0)
-		r = packet_await_ready(ours);
 	if (r == PACKET_E_GONE)
 		return OPEN_E_GONE;
-	if (r)
-		return err_fold(r);
-	*ret_opener = TAKE_FD(ours);
-	return 0;
+	r = r ? err_fold(r) : opener_await(ours);
+	if (!r)
+		*ret_opener = TAKE_FD(ours);
+	return r;
 }
 
 /* 0 or -EINVAL, -ENAMETOOLONG. */

@@ -49,5 +49,16 @@ int opener_start(const struct launcher *launcher, uid_t uid, gid_t gid, const gi
 /* 0 and a blocking, close-on-exec descriptor; an OPEN_E code; or -errno as open() reports it. */
 int opener_open(int opener, const struct open_request *request, int *ret_fd);
 
+/*
+ * An opener inside the box of agent @box_id, launched on @channel: paths are those that the agent sees, rights
+ * the agent's. Does not wait: opener_await() does. 0, LAUNCH_E_BUSY, LAUNCH_E_GONE or -errno.
+ */
+int opener_start_in_box(int channel, uint64_t box_id, int *ret_opener);
+/* 0, OPEN_E_GONE (no such agent any more) or -errno, -EAGAIN when there are too many openers. */
+int opener_await(int opener);
+
+/* Answers requests until the socket ends. */
+_Noreturn void opener_serve(int sock);
+
 /* The process itself, called by the launcher in a fresh child. Takes over @sock. */
 _Noreturn void opener_run(int sock, uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups);

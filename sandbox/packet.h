@@ -29,16 +29,17 @@ enum {
 };
 
 enum packet_op {
-	PACKET_READY = 1, /* arg: errno of the start of a launcher, channel or opener */
-	PACKET_CHANNEL,   /* on control; the launcher's end */
-	PACKET_OPENER,    /* on control; the opener's end; body: uid, gid, groups as uint32_t */
-	PACKET_LAUNCH,    /* on a channel; id; descriptors; body: a packed spec */
-	PACKET_SIGNAL,    /* on a channel; id; arg: signal, maybe with PACKET_WHOLE_TREE */
-	PACKET_REPLY,     /* from a channel; id; body: struct packet_reply; maybe a pidfd */
-	PACKET_OPEN,      /* to an opener; body: struct packet_open, base, path */
-	PACKET_OPENED,    /* from an opener; arg: result; maybe the file */
-	PACKET_PROBE,     /* on control; the launcher's end */
-	PACKET_PROBED,    /* to that end; body: struct launch_probe */
+	PACKET_READY = 1,  /* arg: errno of the start of a launcher, channel or opener */
+	PACKET_CHANNEL,    /* on control; the launcher's end */
+	PACKET_OPENER,     /* on control; the opener's end; body: uid, gid, groups as uint32_t */
+	PACKET_LAUNCH,     /* on a channel; id; descriptors; body: a packed spec */
+	PACKET_SIGNAL,     /* on a channel; id; arg: signal, maybe with PACKET_WHOLE_TREE */
+	PACKET_REPLY,      /* from a channel; id; body: struct packet_reply; maybe a pidfd */
+	PACKET_OPEN,       /* to an opener; body: struct packet_open, base, path */
+	PACKET_OPENED,     /* from an opener; arg: result; maybe the file */
+	PACKET_BOX_OPENER, /* on a channel; id of an agent; the opener's end; READY comes there */
+	PACKET_PROBE,      /* on control; the launcher's end */
+	PACKET_PROBED,     /* to that end; body: struct launch_probe */
 };
 
 #define PACKET_WHOLE_TREE 0x100

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -143,13 +142,59 @@ def test_the_commands_of_an_agent_run_in_its_box(client, script, directory):
 
 
 @boxed
-def test_an_agent_does_not_reach_files_outside_by_the_kernel(client, script, directory):
-    path = directory / "target"
-    path.write_text("outside")
-    program = script(PRELUDE + "print(call(READ, sys.argv[1]), call(WRITE, sys.argv[1], 'changed'))\n")
-    run(client, "reader", program, args=[str(path)])
-    assert "outside" not in logs(client, "reader")
-    assert path.read_text() == "outside"
+def test_files_of_an_agent_are_those_of_its_box(client, script, directory):
+    outside = directory / "target"
+    outside.write_text("outside")
+    program = script(
+        PRELUDE
+        + "def show(error, value): print(value[:1] + [value[2].get('errno')] if error else value)\n"
+        + "show(*call(READ, sys.argv[1]))\n"
+        + "show(*call(WRITE, sys.argv[1], 'changed'))\n"
+        + "print(call(WRITE, 'mine', 'text')[1]['bytes_written'], open('/workspace/mine').read())\n"
+        + "print(call(READ, '/workspace/mine')[1]['data'])\n"
+        + "open('/tmp/private', 'w').write('in tmp'); print(call(READ, '/tmp/private')[1]['data'])\n"
+        + "os.symlink(sys.argv[1], 'link'); show(*call(READ, 'link'))\n"
+        + "os.symlink('/workspace/mine', 'inner'); print(call(READ, 'inner')[1]['data'])\n"
+        + "show(*call(READ, '/proc/self/root/etc/passwd'))\n"
+        + "show(*call(WRITE, '/usr/bin/python3', 'x'))\n"
+        + "show(*call(WRITE, '/agent/agent.py', 'x'))\n"
+        + "show(*call(READ, '../../../../..' + sys.argv[1]))\n"
+        + "show(*call(READ, '/dev/zero'))\n"
+        + "print(call(READ, '/etc/passwd')[1]['data'].count(b'agent') > 0)\n"
+    )
+    run(client, "reader", program, args=[str(outside)])
+    lines = logs(client, "reader").splitlines()
+    assert lines[0] == "[7, 2]" and lines[1] == "[7, 2]", lines  # NOT_FOUND
+    assert lines[2:5] == ["4 text", "b'text'", "b'in tmp'"]
+    assert lines[5] == "[7, 2]"
+    assert lines[6] == "b'text'"
+    assert lines[7] in ("[7, 2]", "[1, 40]"), lines  # it is nobody in the box's /proc; else ELOOP
+    assert lines[8] in ("[6, 30]", "[6, 13]") and lines[9] in ("[6, 30]", "[6, 13]"), lines
+    assert lines[10] == "[7, 2]"
+    assert lines[11].startswith("[16,"), lines  # NOT_A_FILE
+    assert lines[12] == "True"
+    assert outside.read_text() == "outside"
+
+
+@boxed
+def test_an_agent_may_have_many_files_opened_at_once(kernel, client, script):
+    program = script(
+        PRELUDE
+        + "body = msgpack.packb(['mine', 'x' * 100, 'append'], use_bin_type=True)\n"
+        + "frame = lambda i: struct.pack('<IHHQ', len(body), WRITE, 0, i) + body\n"
+        + "done = busy = 0\n"
+        + "for turn in range(4):\n"
+        + "    kernel.sendall(b''.join(frame(i) for i in range(50)))\n"
+        + "    for _ in range(50):\n"
+        + "        length, _, flags, _ = struct.unpack('<IHHQ', read(16))\n"
+        + "        value = msgpack.unpackb(read(length))\n"
+        + "        done += not flags & 2; busy += bool(flags & 2) and value[0] == 9\n"
+        + "print(done + busy, done > 0, os.path.getsize('mine') == 100 * done)\n"
+    )
+    run(client, "writer", program)
+    assert logs(client, "writer") == "200 True True\n", logs(client, "writer", "stderr")
+    assert not left_of(kernel)
+
 
 
 def test_an_agent_lists_and_observes_nobody(client, script):
