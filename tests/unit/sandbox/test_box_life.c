@@ -95,6 +95,50 @@ static void signal_reaches_the_program_or_the_tree(void **state)
 	}
 }
 
+static void signal_to_the_tree_reaches_grandchildren(void **state)
+{
+	static const char script[] = "import os, signal\n"
+				     "def got(*a): os.write(1, b'got\\n'); os._exit(0)\n"
+				     "signal.signal(signal.SIGUSR1, lambda *a: None)\n"
+				     "if os.fork() == 0:\n"
+				     "    if os.fork() == 0:\n"
+				     "        signal.signal(signal.SIGUSR1, got)\n"
+				     "        os.write(1, b'up\\n')\n"
+				     "        while True: signal.pause()\n"
+				     "    os.wait(); os._exit(0)\n"
+				     "os.wait(); os._exit(6)\n";
+	struct fixture *f = *state;
+
+	for (int kind = 0; kind < 2; kind++) {
+		const char *const argv[] = {"/usr/bin/python3", "-ISc", script, NULL};
+		struct box *box = kind ? box_new(argv) : box_new_plain(argv);
+
+		box_start(box, f->channel, BOX_ID);
+		await_log(box, "stdout.log", "up\n");
+		send_signal(f, SIGUSR1, true);
+		assert_int_equal(box_wait(box).code, 6);
+		await_log(box, "stdout.log", "up\ngot\n");
+		box_free(box);
+	}
+}
+
+/* The launcher was in the boxes' network for a moment. */
+static void commands_after_a_box_have_the_hosts_network(void **state)
+{
+	struct fixture *f = *state;
+	struct box *box = box_new_shell(true, "true");
+	char expected[64] = "";
+	struct result result;
+
+	assert_true(readlink("/proc/self/ns/net", expected, sizeof(expected) - 2) > 0);
+	(void)strcat(expected, "\n");
+	box_start(box, f->channel, BOX_ID);
+	box_wait(box);
+	box_free(box);
+	result = run_shell(f, "readlink /proc/self/ns/net");
+	assert_string_equal(result.out, expected);
+}
+
 /* @wanted as in /proc: 'T' is stopped, 'S' sleeps. */
 static bool is_in_state(pid_t pid, char wanted)
 {
@@ -353,6 +397,8 @@ int main(int argc, char **argv)
 		BOX_TEST(report_tells_how_the_program_ended),
 		BOX_TEST(program_pid_is_the_hosts),
 		BOX_TEST(signal_reaches_the_program_or_the_tree),
+		BOX_TEST(signal_to_the_tree_reaches_grandchildren),
+		BOX_TEST(commands_after_a_box_have_the_hosts_network),
 		BOX_TEST(box_can_be_paused_and_resumed),
 		BOX_TEST(scattered_tree_ends_as_one),
 		BOX_TEST(box_ends_with_its_channel),
