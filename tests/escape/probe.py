@@ -1044,7 +1044,7 @@ def fd_unexpected() -> object:
 def fd_secret_in_environment() -> object:
     if CONTROL:
         os.environ["PLANTED"] = FACTS["token"]
-    if not any(FACTS["token"] in value for name, value in os.environ.items() if name != "PROBE_FACTS"):
+    if not any(FACTS["token"] in value for name, value in os.environ.items() if name not in ("PROBE_FACTS", "PLACE")):
         raise deny(errno.ENOENT, "the kernel's environment is not here")
 
 
