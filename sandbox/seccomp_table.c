@@ -6,6 +6,11 @@
  * Allowed is what an ordinary program needs, threads, children and shared memory included, and
  * nothing whose arguments a filter would have to read in memory. That a call is allowed does not
  * mean that it succeeds: the box has no capability, no foreign process and little to open.
+ *
+ * Not here, so ENOSYS, is what is rationed for the whole host and not for a box: contexts of io_setup()
+ * (fs.aio-max-nr for all), and inotify instances (128 of a user, and those of every box also count as
+ * the launcher's). One agent could leave none to anybody. Programs that want either fall back, to threads
+ * and to polling.
  */
 
 #include "sandbox/seccomp_table.h"
@@ -108,10 +113,6 @@ const char *const seccomp_allowed[] = {
 	"syncfs",
 	"name_to_handle_at",
 	"cachestat",
-	"inotify_init",
-	"inotify_init1",
-	"inotify_add_watch",
-	"inotify_rm_watch",
 	"poll",
 	"ppoll",
 	"select",
@@ -280,12 +281,6 @@ const char *const seccomp_allowed[] = {
 	"mq_timedreceive",
 	"mq_notify",
 	"mq_getsetattr",
-	"io_setup",
-	"io_destroy",
-	"io_submit",
-	"io_cancel",
-	"io_getevents",
-	"io_pgetevents",
 	"sendto",
 	"recvfrom",
 	"sendmsg",
