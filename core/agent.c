@@ -50,6 +50,7 @@ enum {
 static void life_begin(struct agent *agent);
 static void life_end(struct agent *agent);
 static void on_timer(struct timer *timer);
+static void on_retry(struct timer *timer);
 
 /* ---- knowing ---- */
 
@@ -450,12 +451,17 @@ void agent_unsent(struct agent *agent)
 	life_end(agent);
 }
 
-void agent_signalled(struct agent *agent)
+void agent_signalled(struct agent *agent, int error)
 {
+	struct shard *shard = agent->shard;
+
 	if (agent->signals_out)
 		agent->signals_out--;
 	if (agent->exited)
 		reap(agent);
+	else if (error && error != ESRCH && agent->kill_wanted)
+		(void)timer_set(&shard->timers, &agent->retry,
+				shard->now_ns + SIGNAL_RETRY_MS * CLOCK_NS_PER_MS, on_retry);
 }
 
 /* The launcher died; the init sees its lifeline end, and ends. */
@@ -511,8 +517,13 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->starter = &spawn->errand;
 	list_init(&agent->waiters);
 	list_append(&shard->agents, &agent->link);
-	directory_bind(shard->kernel->directory, agent->owner, agent->options.name, agent->id,
-		       (uint16_t)shard->index);
+	if (directory_bind(shard->kernel->directory, agent->owner, agent->options.name, agent->id,
+			   (uint16_t)shard->index)) {
+		(void)fault_set(&agent->fault, WIRE_CANCELLED,
+				"the agent that started it has ended");
+		life_end(agent);
+		return;
+	}
 	life_begin(agent);
 }
 
@@ -522,8 +533,6 @@ static bool is_alive(const struct agent *agent)
 {
 	return agent->pidfd.fd >= 0 && !agent->exited;
 }
-
-static void on_retry(struct timer *timer);
 
 /* True when it is on its way, or there is nobody to signal. */
 static bool signal_send(struct agent *agent, int signo, bool whole_tree)
@@ -535,7 +544,8 @@ static bool signal_send(struct agent *agent, int signo, bool whole_tree)
 	r = channel_signal(agent->shard, &agent->launch, signo, whole_tree);
 	if (!r)
 		agent->signals_out++;
-	return r != LAUNCH_E_BUSY;
+	/* Want of memory passes; without a launcher the box ends by itself. */
+	return !r || r == LAUNCH_E_GONE;
 }
 
 static void kill_now(struct agent *agent)

@@ -207,7 +207,7 @@ static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 
 	(void)snprintf(number, sizeof(number), "%u", owner);
 	owner_fd = dir_open(kernel->agents_fd, number, 0700);
-	fd = owner_fd < 0 ? owner_fd : dir_open(owner_fd, options->name, 0700);
+	fd = owner_fd < 0 ? owner_fd : dir_open(owner_fd, options->home, 0700);
 	home->workspace = fd < 0 ? fd : dir_open(fd, "workspace", 0700);
 	home->logs = fd < 0 ? fd : dir_open(fd, "logs", 0755);
 	home->script = fd < 0 ? fd : dir_open(fd, "script", 0755);
@@ -285,10 +285,10 @@ enum wire_error agent_home_open(struct files *files, struct kernel *kernel, uint
 	return code;
 }
 
-int agent_home_log(struct kernel *kernel, uint32_t owner, const char *name, const char *file)
+int agent_home_log(struct kernel *kernel, uint32_t owner, const char *home, const char *file)
 {
-	char path[16 + LIMIT_AGENT_NAME_BYTES + 32];
+	char path[16 + LIMIT_AGENT_HOME_BYTES + 32];
 
-	(void)snprintf(path, sizeof(path), "%u/%s/logs/%s", owner, name, file);
+	(void)snprintf(path, sizeof(path), "%u/%s/logs/%s", owner, home, file);
 	return openat(kernel->agents_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 }

@@ -2,7 +2,10 @@
 #pragma once
 
 /*
- * An agent's place on disk: DATA_DIR/agents/<owner>/<name>/{workspace,logs,script}
+ * An agent's place on disk: DATA_DIR/agents/<owner>/<home>/{workspace,logs,script}
+ *
+ * The home is the agent's name, behind its parent's home and a colon when an agent started it: no agent gets at
+ * the workspace of one that is not below it by taking its name.
  *
  * Made, and its files opened, by a file thread before each start. The workspace and the logs belong
  * to the agent's uid once it has one: the launcher hands them over, and who they belong to is where that uid is
@@ -42,4 +45,4 @@ enum wire_error agent_home_open(struct files *files, struct kernel *kernel, uint
 int agent_homes_scan(struct kernel *kernel);
 
 /* In a file thread: opens a log for reading, -1 when there is none. @file is as "stdout.log". */
-int agent_home_log(struct kernel *kernel, uint32_t owner, const char *name, const char *file);
+int agent_home_log(struct kernel *kernel, uint32_t owner, const char *home, const char *file);

@@ -246,8 +246,7 @@ static void on_answered(struct launch *launch, struct launch_reply *reply)
 
 static void on_signalled(struct launch *launch, int error)
 {
-	(void)error;
-	agent_signalled(container_of(launch, struct agent, launch));
+	agent_signalled(container_of(launch, struct agent, launch), error);
 }
 
 static void on_lost(struct launch *launch)

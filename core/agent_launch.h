@@ -16,7 +16,7 @@ void agent_launch_fault(struct agent *agent, const struct launch_reply *reply);
 /* Back from the launcher, in agent.c. */
 void agent_answered(struct agent *agent, struct launch_reply *reply);
 void agent_unsent(struct agent *agent); /* agent->fault is filled */
-void agent_signalled(struct agent *agent);
+void agent_signalled(struct agent *agent, int error);
 void agent_lost(struct agent *agent);
 
 /* How an agent ended, as WAIT answers. */

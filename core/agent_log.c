@@ -91,10 +91,10 @@ enum wire_error agent_log_read(struct kernel *kernel, const struct agent_card *c
 	int r;
 
 	(void)snprintf(file, sizeof(file), "%s.log", stream);
-	current = agent_home_log(kernel, card->owner, card->name, file);
+	current = agent_home_log(kernel, card->owner, card->home, file);
 	(void)snprintf(file, sizeof(file), "%s.log.1", stream);
 	/* Second: rotated in between, the current one is both, and read once, as the former. */
-	former = agent_home_log(kernel, card->owner, card->name, file);
+	former = agent_home_log(kernel, card->owner, card->home, file);
 	ret_log->data = malloc(length ? length : 1);
 	if (!ret_log->data)
 		return fault_set(fault, WIRE_BUSY, "no memory");

@@ -5,6 +5,7 @@
  */
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,6 +207,35 @@ static enum wire_error confine(struct call *call, struct spawn_options *options)
 	options->memory_bytes = smaller(options->memory_bytes, parent->options.memory_bytes);
 	options->cpu_quota_us = smaller(options->cpu_quota_us, parent->options.cpu_quota_us);
 	options->pids = smaller(options->pids, parent->options.pids);
+	options->tmp_bytes = smaller(options->tmp_bytes, parent->options.tmp_bytes);
+	/* What lies in memory is bounded by the parent's memory: on a disk it would have no bound. */
+	if (parent->options.workspace_in_memory) {
+		options->workspace_in_memory = true;
+		options->workspace_bytes =
+			options->workspace_bytes ? options->workspace_bytes : UINT64_MAX;
+	}
+	if (options->workspace_in_memory)
+		options->workspace_bytes = smaller(options->workspace_bytes,
+						   parent->options.workspace_in_memory
+							   ? parent->options.workspace_bytes
+							   : (uint64_t)LIMIT_AGENT_TMP_BYTES);
+	return WIRE_OK;
+}
+
+static enum wire_error home_name(struct call *call, struct spawn_options *options)
+{
+	const struct agent *parent = call->conn->spawned;
+	int n = asprintf(&options->home, "%s%s%s", parent ? parent->options.home : "",
+			 parent ? ":" : "", options->name);
+
+	if (n < 0) {
+		options->home = NULL;
+		return bag_no_memory(&call->fault);
+	}
+	if (n > LIMIT_AGENT_HOME_BYTES)
+		return fault_set(&call->fault, WIRE_TOO_LARGE,
+				 "agents that start agents: their names together, %d bytes at most",
+				 LIMIT_AGENT_HOME_BYTES);
 	return WIRE_OK;
 }
 
@@ -226,7 +256,8 @@ static enum wire_error limits_check(struct call *call, const struct spawn_option
 static enum wire_error reserve(struct call *call, const struct agent_spawn *spawn)
 {
 	int r = directory_reserve(call->conn->shard->kernel->directory, spawn->owner,
-				  spawn->options.name, spawn->parent, spawn->options.profile);
+				  spawn->options.name, spawn->options.home, spawn->parent,
+				  spawn->options.profile);
 
 	if (r == DIRECTORY_E_TAKEN)
 		return fault_set(&call->fault, WIRE_NAME_TAKEN,
@@ -282,6 +313,8 @@ enum wire_error call_spawn(struct call *call)
 	name = call_bytes(call, 0, &len);
 	code = spawn_options_init(&spawn->options, name, len, call->args[1], call->args[2],
 				  &call->fault);
+	if (!code)
+		code = home_name(call, &spawn->options);
 	if (!code)
 		code = confine(call, &spawn->options);
 	if (!code && !kernel->config->sandbox) {

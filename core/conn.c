@@ -252,6 +252,7 @@ void conn_end(struct conn *conn, uint16_t op, uint16_t flags, uint64_t id)
 		frame_write(out->data + out->start, &frame);
 		/* Order within a connection: behind a backlog only the backlog may grow. */
 		if (buf_unread(&conn->backlog)) {
+			CHECK(!conn->out_bytes);
 			r = buf_append(&conn->backlog, out->data + out->start, len);
 			out->len = out->start;
 		} else {
@@ -345,9 +346,8 @@ static int pieces_send(struct conn *conn, bool now)
 
 	if (!conn->out_bytes)
 		return 0;
-	/* Only after a send that fell short in this very pass: order demands that these wait behind it. */
-	if (buf_unread(&conn->backlog))
-		return err_trace(backlog_keep(conn, 0));
+	/* conn_end() makes no pieces behind a backlog, and a send that falls short is told of before any reply is made. */
+	CHECK(!buf_unread(&conn->backlog));
 	STAT_ADD(shard->stats.sends, 1);
 	first = &shard->out.pieces[conn->out_first];
 	if (now || first->next != OUT_NONE)
@@ -368,6 +368,7 @@ static void on_sent_short(struct loop_source *source, int n)
 	const uint8_t *bytes = conn->shard->out.former + conn->later_offset;
 	uint32_t taken = n > 0 ? (uint32_t)n : 0;
 
+	CHECK(!conn->out_bytes);
 	if ((n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOBUFS) ||
 	    buf_append(&conn->backlog, bytes + taken, conn->later_len - taken)) {
 		conn_doom(conn);
@@ -452,7 +453,11 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
 	struct frame frame;
 	size_t used = 0;
 
-	for (unsigned budget = LIMIT_FRAMES_PER_PASS; !finished(conn); budget--) {
+	if (conn->pass != conn->shard->pass) {
+		conn->pass = conn->shard->pass;
+		conn->budget = LIMIT_FRAMES_PER_PASS;
+	}
+	while (!finished(conn)) {
 		if (len - used < FRAME_HEADER_BYTES)
 			return used;
 		frame_read(bytes + used, &frame);
@@ -471,10 +476,11 @@ static size_t parse(struct conn *conn, const uint8_t *bytes, size_t len)
 			conn->stalled = true;
 			return used;
 		}
-		if (!budget) {
+		if (!conn->budget) {
 			list_append(&conn->shard->carried, &conn->carried);
 			return used;
 		}
+		conn->budget--;
 		call_dispatch(conn, &frame, bytes + used + FRAME_HEADER_BYTES);
 		used += FRAME_HEADER_BYTES + frame.body_len;
 	}

@@ -36,6 +36,8 @@ struct conn {
 	uint32_t out_first, out_last, out_bytes; /* this pass's output */
 	uint32_t later_offset, later_len; /* handed to the loop, in out.former when it answers */
 	uint32_t rights;                  /* WIRE_RIGHT_x */
+	uint64_t pass;                    /* of the core, when the budget was filled */
+	uint16_t budget;                  /* frames it may still run in this pass */
 	uint16_t in_flight;
 	bool ended;   /* the client sends no more */
 	bool stalled; /* too much output waits: no parsing */

@@ -130,13 +130,13 @@ static void child_count(struct directory *directory, uint32_t parent, int by)
 }
 
 int directory_reserve(struct directory *directory, uint32_t owner, const char *name,
-		      uint32_t parent, enum profile profile)
+		      const char *home, uint32_t parent, enum profile profile)
 {
 	size_t len = strlen(name);
 	struct entry *entry, *former, *above;
 	int r = 0;
 
-	CHECK(len <= LIMIT_AGENT_NAME_BYTES);
+	CHECK(len <= LIMIT_AGENT_NAME_BYTES && strlen(home) <= LIMIT_AGENT_HOME_BYTES);
 	entry = calloc(1, sizeof(*entry));
 	if (!entry)
 		return err_raise(-ENOMEM);
@@ -150,6 +150,7 @@ int directory_reserve(struct directory *directory, uint32_t owner, const char *n
 		.incarnation = 1,
 	};
 	memcpy(entry->card.name, name, len + 1);
+	memcpy(entry->card.home, home, strlen(home) + 1);
 	(void)pthread_mutex_lock(&directory->lock);
 	former = name_find(directory, owner, name, len);
 	above = parent ? id_find(directory, parent) : NULL;
@@ -185,18 +186,26 @@ void directory_cancel(struct directory *directory, uint32_t owner, const char *n
 	(void)pthread_mutex_unlock(&directory->lock);
 }
 
-void directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
-		    uint16_t core)
+int directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
+		   uint16_t core)
 {
-	struct entry *entry;
+	struct entry *entry, *above;
+	int r = 0;
 
 	(void)pthread_mutex_lock(&directory->lock);
 	entry = name_find(directory, owner, name, strlen(name));
 	CHECK(entry && entry->card.live && !entry->card.id);
-	entry->card.id = id;
-	entry->card.core = core;
-	list_append(id_bucket(directory, id), &entry->by_id);
+	/* One that ends later finds this among its children; one that has ended looked too early. */
+	above = entry->card.parent ? id_find(directory, entry->card.parent) : NULL;
+	if (entry->card.parent && !(above && above->card.live))
+		r = DIRECTORY_E_UNKNOWN;
+	if (!r) {
+		entry->card.id = id;
+		entry->card.core = core;
+		list_append(id_bucket(directory, id), &entry->by_id);
+	}
 	(void)pthread_mutex_unlock(&directory->lock);
+	return r;
 }
 
 static void card_update(struct agent_card *card, enum agent_state state,

@@ -58,6 +58,7 @@ struct agent_card {
 	bool ended_once; /* end is valid */
 	struct agent_end end;
 	char name[LIMIT_AGENT_NAME_BYTES + 1];
+	char home[LIMIT_AGENT_HOME_BYTES + 1]; /* of its directory, see agent_home.h */
 };
 
 enum {
@@ -73,13 +74,13 @@ struct directory *directory_free(struct directory *directory);
 
 /* Holds @name of @owner for an agent to be. 0, DIRECTORY_E_TAKEN, DIRECTORY_E_FULL or -ENOMEM. */
 int directory_reserve(struct directory *directory, uint32_t owner, const char *name,
-		      uint32_t parent, enum profile profile);
+		      const char *home, uint32_t parent, enum profile profile);
 /* The start did not come about: the name is free again. */
 void directory_cancel(struct directory *directory, uint32_t owner, const char *name);
 
-/* Gives a reserved name its id and core. */
-void directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
-		    uint16_t core);
+/* Gives a reserved name its id and core. DIRECTORY_E_UNKNOWN: the parent has ended meanwhile. */
+int directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
+		   uint16_t core);
 void directory_update(struct directory *directory, uint32_t id, enum agent_state state,
 		      uint32_t incarnation, const struct agent_end *end); /* end may be NULL */
 /* For good: the name is free, the card stays. */

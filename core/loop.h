@@ -31,7 +31,10 @@ struct loop_handler {
 	void (*received)(struct loop_source *source, const uint8_t *bytes, uint32_t len);
 	/* The stream ended: @error is 0 for an orderly end, an errno otherwise. Reading has stopped. */
 	void (*ended)(struct loop_source *source, int error);
-	/* After LOOP_LATER: only the first @sent bytes were taken, or none and @sent is -errno. */
+	/*
+	 * After LOOP_LATER: only the first @sent bytes were taken, or none and @sent is -errno. Runs before
+	 * any other handler of that loop_wait().
+	 */
 	void (*sent_short)(struct loop_source *source, int sent);
 	/* Answers loop_want_write(). */
 	void (*writable)(struct loop_source *source);

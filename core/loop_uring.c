@@ -78,6 +78,9 @@ struct loop_uring {
 	struct uring_buf *bufs;
 	uint8_t *pool;
 	uint16_t bufs_tail;
+
+	struct io_uring_cqe *batch; /* completions being handled */
+	unsigned batch_len, batch_cap;
 };
 
 static struct loop_uring *uring_of(struct loop *loop)
@@ -386,22 +389,53 @@ static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 	}
 }
 
-static void reap(struct loop *loop)
+/* Moves what is in the completion queue to the batch. */
+static void batch_take(struct loop_uring *u)
 {
-	struct loop_uring *u = uring_of(loop);
 	struct io_uring_cq *cq = &u->ring.cq;
 	unsigned head = *cq->khead;
 	/* Pairs with the kernel's release of the tail: the entries before it are whole. */
 	unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
 
-	while (head != tail) {
-		struct io_uring_cqe cqe = cq->cqes[head & u->cq_mask];
+	if (tail - head > u->batch_cap - u->batch_len) {
+		unsigned cap = u->batch_len + CQ_ENTRIES;
+		struct io_uring_cqe *batch = realloc(u->batch, cap * sizeof(*batch));
 
-		head++;
-		/* Freed before its handler runs: the handler may enter the kernel, which then has room. */
-		__atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
-		dispatch(loop, cqe.user_data, cqe.res, cqe.flags);
+		CHECK(batch);
+		u->batch = batch;
+		u->batch_cap = cap;
 	}
+	for (; head != tail; head++)
+		u->batch[u->batch_len++] = cq->cqes[head & u->cq_mask];
+	__atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
+}
+
+static bool is_send(const struct io_uring_cqe *cqe)
+{
+	return (uint8_t)(cqe->user_data >> 48) == KIND_SEND;
+}
+
+/*
+ * All that has completed is looked at before anything is handled, because sends that fell short go
+ * first: whatever else is handled may make replies, and those belong behind what was left over.
+ */
+static void reap(struct loop *loop)
+{
+	struct loop_uring *u = uring_of(loop);
+
+	u->batch_len = 0;
+	batch_take(u);
+	/* What did not fit the completion queue waits in the kernel. */
+	while (__atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED) & URING_SQ_CQ_OVERFLOW) {
+		(void)ring_enter(u, 0, URING_ENTER_GETEVENTS, NULL, 0);
+		batch_take(u);
+	}
+	for (unsigned i = 0; i < u->batch_len; i++)
+		if (is_send(&u->batch[i]))
+			dispatch(loop, u->batch[i].user_data, u->batch[i].res, u->batch[i].flags);
+	for (unsigned i = 0; i < u->batch_len; i++)
+		if (!is_send(&u->batch[i]))
+			dispatch(loop, u->batch[i].user_data, u->batch[i].res, u->batch[i].flags);
 	buffers_publish(u);
 }
 
@@ -422,11 +456,6 @@ static int uring_wait(struct loop *loop, uint64_t timeout_ns)
 	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
 		return err_raise(r);
 	reap(loop);
-	/* What did not fit the completion queue waits in the kernel, perhaps a send that fell short. */
-	while (__atomic_load_n(u->ring.sq.kflags, __ATOMIC_RELAXED) & URING_SQ_CQ_OVERFLOW) {
-		(void)ring_enter(u, 0, URING_ENTER_GETEVENTS, NULL, 0);
-		reap(loop);
-	}
 	return 0;
 }
 
@@ -541,6 +570,7 @@ static void uring_close(struct loop *loop)
 	/* Closing the ring cancels and waits for what is in flight; only then may the buffers go. */
 	io_uring_queue_exit(&u->ring);
 	buffers_close(u);
+	free(u->batch);
 }
 
 const struct loop_ops loop_uring_ops = {

@@ -348,6 +348,9 @@ int main(int argc, char **argv)
 		launcher_stop(&launcher);
 		return EXIT_FAILURE;
 	}
+	/* A reader of the log that goes away, a file that may not grow: errors, not the end. Children start anew. */
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN);
 	kernel.core_count = config.cores;
 	kernel.start_ns = clock_now_ns();
 	kernel.connections_max = descriptors_raise();

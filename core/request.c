@@ -61,8 +61,13 @@ void request_finish(struct request *request)
 		return;
 	}
 	if (conn) {
+		struct shard *shard = request->shard;
+
 		request->type->answer(request);
 		unbind(request);
+		request->type->free(request);
+		shard_bound_output(shard);
+		return;
 	}
 	request->type->free(request);
 }

@@ -305,6 +305,7 @@ static int shard_run(struct shard *shard)
 	int r;
 
 	for (;;) {
+		shard->pass++;
 		parcels_send(shard);
 		wake_others(shard);
 		dirty_flush(shard);

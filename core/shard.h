@@ -67,6 +67,7 @@ struct shard {
 	pthread_t thread;
 	struct loop *loop;
 	uint64_t now_ns; /* clock of this pass */
+	uint64_t pass;   /* counts them */
 
 	_Alignas(64) _Atomic bool sleeping; /* about to wait, or waiting; see shard_wake() */
 

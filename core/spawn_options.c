@@ -354,6 +354,7 @@ enum wire_error spawn_options_init(struct spawn_options *options, const uint8_t 
 void spawn_options_deinit(struct spawn_options *options)
 {
 	free(options->name);
+	free(options->home);
 	free(options->script);
 	strv_deinit(&options->argv);
 	free(options->interpreter);

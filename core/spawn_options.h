@@ -35,7 +35,8 @@ const char *restart_policy_name(enum restart_policy policy);
 
 struct spawn_options {
 	char *name;
-	char *script;      /* as the caller wrote it; NULL: argv is the whole command */
+	char *home;   /* name of its directory: behind those of its parents, each with a colon */
+	char *script; /* as the caller wrote it; NULL: argv is the whole command */
 	struct strv argv;  /* or the arguments behind the script */
 	char *interpreter; /* of the script; absolute, inside */
 	struct strv env;   /* as given: "NAME=value" */

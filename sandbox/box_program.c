@@ -37,6 +37,7 @@
 
 enum {
 	MEMLOCK_BYTES = 64 << 10,
+	SIGPENDING_MAX = 256,
 };
 
 static bool is_sandboxed(const struct box_program *program)
@@ -132,6 +133,9 @@ static int set_rlimits(struct box_program *program)
 		r = set_limit(RLIMIT_AS, rlimits->as_bytes);
 	if (!r && is_sandboxed(program))
 		r = set_limit(RLIMIT_MEMLOCK, MEMLOCK_BYTES);
+	/* Timers and queued signals count for the user outside as well, who has but so many. */
+	if (!r && is_sandboxed(program))
+		r = set_limit(RLIMIT_SIGPENDING, SIGPENDING_MAX);
 	return r ? r : set_stand_ins(program);
 }
 

@@ -136,6 +136,29 @@ static void emit_clone(struct prologue *p)
 	block_end(p, block);
 }
 
+/* The limits of another process: the init has the same user and no say in it. */
+static void emit_prlimit(struct prologue *p)
+{
+	unsigned short block = block_begin(p, SYS_prlimit64);
+
+	load(p, ARG(0));
+	ret_if(p, 0, SECCOMP_RET_ALLOW);
+	ret(p, REFUSE(EPERM));
+	block_end(p, block);
+}
+
+/* A workspace lies on the host's disk, where the bit would mean something. */
+static void emit_chmod(struct prologue *p, unsigned nr, unsigned mode_arg)
+{
+	unsigned short block = block_begin(p, nr);
+
+	load(p, ARG(mode_arg));
+	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID, 0, 1));
+	ret(p, REFUSE(EPERM));
+	ret(p, SECCOMP_RET_ALLOW);
+	block_end(p, block);
+}
+
 /* Typing into a terminal that is shared with somebody outside. */
 static void emit_ioctl(struct prologue *p)
 {
@@ -210,6 +233,15 @@ static void build_prologue(struct prologue *p, enum launch_seccomp variant)
 {
 	emit_arch(p);
 	emit_clone(p);
+	emit_prlimit(p);
+#ifdef SYS_chmod
+	emit_chmod(p, SYS_chmod, 1);
+#endif
+	emit_chmod(p, SYS_fchmod, 1);
+	emit_chmod(p, SYS_fchmodat, 2);
+#ifdef SYS_fchmodat2
+	emit_chmod(p, SYS_fchmodat2, 2);
+#endif
 	emit_ioctl(p);
 	emit_socketpair(p, variant);
 	emit_socket(p, variant);
