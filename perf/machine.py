@@ -2,6 +2,7 @@
 """The machine: what it is, which packages it lacks, and the build of this tree."""
 
 import functools
+import importlib.util
 import os
 import platform
 import resource
@@ -16,6 +17,10 @@ BUILD_DIR = ROOT / "build" / "release"
 
 class Unusable(Exception):
     """The measurement cannot take place; the text says why."""
+
+
+class CannotRun(Unusable):
+    """A peer cannot be measured on this host; the others can."""
 
 
 def say(text):
@@ -36,6 +41,14 @@ def require_programs(packages):
         run("core/setup", "install", *missing)
 
 
+def require_modules(packages):
+    """Installs with apt what of {Python module: package} is missing."""
+    missing = [package for name, package in packages.items() if not importlib.util.find_spec(name)]
+    if missing:
+        run("core/setup", "install", *missing)
+        importlib.invalidate_caches()
+
+
 def require_descriptors(count):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit < count:
@@ -45,6 +58,7 @@ def require_descriptors(count):
 def build():
     """Builds Release and returns its directory."""
     run("core/run", "build")
+    run("cmake", "--build", str(BUILD_DIR), "--target", "perf_load")
     return BUILD_DIR
 
 

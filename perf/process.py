@@ -20,8 +20,8 @@ def read_stat(pid):
     return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
-def tree(root_pid):
-    """@root_pid and its descendants."""
+def children_of_all():
+    """{pid: its children}"""
     children = {}
     for entry in PROC.iterdir():
         if not entry.name.isdigit():
@@ -31,11 +31,21 @@ def tree(root_pid):
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended meanwhile
         children.setdefault(parent, []).append(int(entry.name))
-    found, position = [root_pid], 0
+    return children
+
+
+def descendants(roots, children):
+    """@roots and what descends from them, parents first."""
+    found, position = list(roots), 0
     while position < len(found):
         found += children.get(found[position], [])
         position += 1
     return found
+
+
+def tree(root_pid):
+    """@root_pid and its descendants."""
+    return descendants([root_pid], children_of_all())
 
 
 def process_cpu_ns(pid):
@@ -76,6 +86,20 @@ def cpu_ns(root_pid):
 
 def rss_kb(root_pid):
     return sum_over(tree(root_pid), lambda pid: status_sum(PROC / str(pid) / "status", "VmRSS"))
+
+
+def pss_kb(pids):
+    """Resident memory, that which is shared divided by those who share it. None where it may not be read."""
+    try:
+        return sum_over(pids, lambda pid: status_sum(PROC / str(pid) / "smaps_rollup", "Pss"))
+    except PermissionError:
+        return None
+
+
+def system_kb():
+    """What the operating system keeps for processes, of the whole machine: objects, stacks, page tables."""
+    keys = ("Slab", "KernelStack", "PageTables")
+    return sum(status_sum(PROC / "meminfo", key) for key in keys)
 
 
 def rss_anon_kb(root_pid):

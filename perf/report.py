@@ -5,16 +5,14 @@ import json
 
 import machine
 
-SHARED_COLUMNS = {
-    "clients": "clients",
-    "pipeline": "pipeline",
-    "size": "size",
-    "system": "system",
-    "io": "io",
-}
+def label(row):
+    """A system as a table names it."""
+    return " ".join(row[key] for key in ("system", "profile") if key in row)
 
 
 def number(value):
+    if value is None:
+        return "-"
     if isinstance(value, str):
         return value
     if isinstance(value, int) or value >= 1000:
@@ -34,33 +32,40 @@ def print_columns(lines):
 
 
 def print_table(scenario, rows, machine_text):
-    columns = {**SHARED_COLUMNS, **scenario.COLUMNS}
     print(f"\n{scenario.NAME}: {scenario.TITLE}\n{machine_text}\n")
-    lines = [list(columns.values()) + ["spread"]]
+    lines = [[*scenario.KEYS, "system", *scenario.COLUMNS.values(), "spread"]]
     for row in rows:
+        point = [str(row[key]) for key in scenario.KEYS]
+        figures = [number(row[key]) for key in scenario.COLUMNS]
         spread = "-" if row["spread"] is None else f"{row['spread']:.0%}"
-        lines.append([number(row[key]) for key in columns] + [spread])
+        lines.append([*point, label(row), *figures, spread])
     print_columns(lines)
     print_ratios(scenario, rows)
 
 
 def print_ratios(scenario, rows):
-    """Clove's figure divided by the peer's."""
-    by_point = {}
-    for row in rows:
-        point = (row["clients"], row["pipeline"], row["size"])
-        by_point.setdefault(point, {})[row["system"]] = row
-    peers = sorted({row["system"] for row in rows} - {"clove"})
+    """Clove's figures divided by the peer's."""
+    own = [row for row in rows if row["system"].startswith("clove")]
+    peers = list(dict.fromkeys(label(row) for row in rows if row not in own))
     for peer in peers:
+        lines = [[*scenario.KEYS, "clove", *scenario.RATIOS.values()]]
+        for row in own:
+            for other in rows:
+                if label(other) == peer and point_of(scenario, other) == point_of(scenario, row):
+                    lines.append([*map(str, point_of(scenario, row)), *ratios(scenario, row, other)])
         print(f"\nclove / {peer}")
-        lines = [["clients", "pipeline", "size", *scenario.RATIOS.values()]]
-        for point, systems in by_point.items():
-            clove, other = systems["clove"], systems[peer]
-            ratios = [
-                f"{clove[key] / other[key]:.2f}" if other[key] else "-" for key in scenario.RATIOS
-            ]
-            lines.append([*map(str, point), *ratios])
         print_columns(lines)
+
+
+def point_of(scenario, row):
+    return [row[key] for key in scenario.KEYS]
+
+
+def ratios(scenario, row, other):
+    """The profile, and the quotients where both have the figure."""
+    figures = [(row[key], other[key]) for key in scenario.RATIOS]
+    quotients = [f"{mine / theirs:.2f}" if mine is not None and theirs else "-" for mine, theirs in figures]
+    return [row.get("profile", ""), *quotients]
 
 
 def write_json(rows, path):

@@ -7,29 +7,32 @@ of several: the one whose rate is the median.
 """
 
 import machine
-import server
+import report
 
 
 def run(scenario, systems, options, build_dir, directory):
     """One row per point and system, in the order of the points."""
     fleet = Fleet(scenario, systems, options, build_dir, directory)
     results = {}  # (point, system): rows of the rounds
-    total = options.rounds * len(scenario.POINTS) * len(systems)
     try:
-        for number in range(1, options.rounds + 1):
-            for point in scenario.POINTS:
-                for system in rotated(systems, number):
-                    row = fleet.measure(system, point)
-                    taken = results.setdefault((point, system), [])
-                    taken.append(row)
-                    done = sum(len(rows) for rows in results.values())
-                    say_progress(f"[{done}/{total}] round {number}", scenario, row)
+        plan = [
+            (number, point, system)
+            for number in range(1, options.rounds + 1)
+            for point in scenario.POINTS
+            for system in rotated(fleet.systems, number)
+            if scenario.takes_part(system, point, number)
+        ]
+        for done, (number, point, system) in enumerate(plan, 1):
+            row = fleet.measure(system, point)
+            results.setdefault((point, system), []).append(row)
+            say_progress(f"[{done}/{len(plan)}] round {number}", scenario, row)
     finally:
         fleet.stop()
     return [
         median_row(scenario, results[point, system])
         for point in scenario.POINTS
         for system in systems
+        if (point, system) in results
     ]
 
 
@@ -40,9 +43,9 @@ def rotated(systems, number):
 
 
 def say_progress(prefix, scenario, row):
-    point = f"clients={row['clients']} pipeline={row['pipeline']} size={row['size']}"
+    point = " ".join(f"{key}={row[key]}" for key in scenario.KEYS)
     value = f"{row[scenario.RANK]:,.0f} {scenario.RANK}"
-    machine.say(f"{prefix} {row['scenario']} {point} {row['system']}: {value}")
+    machine.say(f"{prefix} {row['scenario']} {point} {report.label(row)}: {value}")
 
 
 def median_row(scenario, rows):
@@ -66,16 +69,26 @@ class Fleet:
         self.directory = directory
         self.running = {}
         self.started = 0
+        self.systems = list(systems)  # without those that cannot run here
         if not scenario.FRESH_SERVER:
             for system in systems:
-                self.running[system] = self.start(system)
+                self.start_kept(system)
+
+    def start_kept(self, system):
+        try:
+            self.running[system] = self.start(system)
+        except machine.CannotRun as problem:
+            machine.say(f"without {system}, which cannot run here: {problem}")
+            self.systems.remove(system)
 
     def start(self, system):
         self.started += 1
         place = self.directory / f"{self.started}-{system}"
-        fresh = server.SYSTEMS[system](place, self.build_dir, self.options)
+        fresh = self.scenario.SYSTEMS[system](place, self.build_dir, self.options)
         try:
             fresh.start()
+        except machine.CannotRun:
+            raise
         except BaseException:
             self.stop()
             raise
@@ -88,13 +101,10 @@ class Fleet:
         fields = self.scenario.measure(running, self.options.seconds, *point)
         if self.scenario.FRESH_SERVER:
             self.running.pop(system).stop()
-        clients, pipeline, size = point
         return {
             "scenario": self.scenario.NAME,
-            "system": system,
-            "clients": clients,
-            "pipeline": pipeline,
-            "size": size,
+            "system": running.NAME,
+            **dict(zip(self.scenario.KEYS, point)),
             **fields,
             "settings": running.settings(),
             "machine": machine.describe(),

@@ -17,6 +17,7 @@ FRESH_SERVER = True  # memory that a former crowd left behind would be used agai
 POINTS = [(10000, 1, 0)]
 RANK = "ops_per_s"
 COLUMNS = {
+    "io": "io",
     "rss_anon_bytes_per_conn": "bytes/conn",
     "wakeups_per_s": "wake-ups/s",
     "ops_per_s": "connects/s",

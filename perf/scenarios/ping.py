@@ -13,6 +13,7 @@ FRESH_SERVER = False
 POINTS = [(1, 1, 0), (50, 1, 0), (500, 1, 0), (50, 16, 0), (50, 64, 0)]
 RANK = "ops_per_s"
 COLUMNS = {
+    "io": "io",
     "ops_per_s": "ops/s",
     "p50_us": "p50 us",
     "p99_us": "p99 us",
