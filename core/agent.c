@@ -9,7 +9,9 @@
  *      |
  *      | no restart
  *      v
- *   ended for good: the directory keeps how, waiters are answered, children are killed
+ *   ended for good: the directory keeps how, waiters are answered
+ *
+ * What it started ends with each of its lives: the next one knows nothing of it.
  *
  * The init must not be reaped while a signal for it is on its way to the launcher, because its process id
  * could get a new meaning: signals_out counts those.
@@ -33,6 +35,7 @@
 #include "core/base/err.h"
 #include "core/conn.h"
 #include "core/kernel.h"
+#include "sandbox/cgroup.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -174,7 +177,6 @@ static void children_kill(struct shard *shard, uint32_t parent)
 
 static void agent_finish(struct agent *agent)
 {
-	struct shard *shard = agent->shard;
 	uint32_t id = agent->id;
 	bool well = agent->end.reason == AGENT_EXITED && !agent->end.exit_code;
 
@@ -187,7 +189,6 @@ static void agent_finish(struct agent *agent)
 		waiter_answer(agent,
 			      container_of(agent->waiters.next, struct agent_errand, waiting));
 	agent_free(agent);
-	children_kill(shard, id);
 }
 
 /* ---- restarts ---- */
@@ -220,6 +221,8 @@ static void restart(struct agent *agent)
 {
 	struct fault fault;
 
+	/* Those that were on their way when the others were ended. */
+	children_kill(agent->shard, agent->id);
 	agent->incarnation++;
 	agent->restarts++;
 	agent->fault.code = WIRE_OK;
@@ -321,12 +324,24 @@ static void life_end(struct agent *agent)
 		agent_free(agent);
 		return;
 	}
+	children_kill(agent->shard, agent->id);
 	atomic_store_explicit(&agent->entry->pid, 0, memory_order_relaxed);
 	state_set(agent, agent->end.reason == AGENT_EXITED && !agent->end.exit_code
 				 ? AGENT_STOPPED
 				 : AGENT_CRASHED);
 	if (!wants_restart(agent) || !restart_plan(agent))
 		agent_finish(agent);
+}
+
+/* Its group is there until the init has been reaped. */
+static bool ran_out_of_memory(const struct agent *agent)
+{
+	CLEANUP(fd_closep) int group = -1;
+	uint64_t kills = 0;
+
+	return agent->layers & 1u << LAUNCH_LAYER_CGROUP_MEMORY &&
+	       !cgroup_find_at(agent->shard->kernel->groups_fd, agent->group, &group) &&
+	       !cgroup_oom_kills(group, &kills) && kills;
 }
 
 static void end_judge(struct agent *agent, const struct launch_report *report,
@@ -350,7 +365,7 @@ static void end_judge(struct agent *agent, const struct launch_report *report,
 		end->killed_by = agent->killed_by;
 	} else if (agent->lost) {
 		end->reason = AGENT_LOST;
-	} else if (agent->oom) {
+	} else if (ran_out_of_memory(agent)) {
 		end->reason = AGENT_OUT_OF_MEMORY;
 	} else if (end->signal || !report) {
 		end->reason = AGENT_SIGNALLED;
@@ -370,10 +385,12 @@ static void reap(struct agent *agent)
 		return;
 	/* The init wrote it before it ended, or never will. */
 	n = agent->report_fd < 0 ? 0 : read(agent->report_fd, &report, sizeof(report));
-	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status, WEXITED | WNOHANG | __WALL);
-	pidfd_close(agent);
+	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status,
+		     WEXITED | WNOHANG | WNOWAIT | __WALL);
 	if (!agent->fault.code)
 		end_judge(agent, n == sizeof(report) ? &report : NULL, &status);
+	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status, WEXITED | WNOHANG | __WALL);
+	pidfd_close(agent);
 	life_end(agent);
 }
 
@@ -415,6 +432,7 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 	agent->landlock_abi = reply->landlock_abi;
 	agent->start_ns = shard->now_ns;
 	atomic_store_explicit(&agent->entry->pid, (uint32_t)agent->program, memory_order_relaxed);
+	directory_launched(directory_of(agent), agent->id, agent->layers, agent->start_ns);
 	state_set(agent, AGENT_RUNNING);
 	log_info("agent-started", "id=%u name=%s pid=%d profile=%s incarnation=%u", agent->id,
 		 agent->options.name, agent->program, profile_name(agent->options.profile),

@@ -41,7 +41,7 @@ struct agent {
 	int child_fds[3];         /* until sent: stdin, socket, report; -1 none */
 	struct conn *conn;        /* NULL when its program closed it */
 	pid_t init, program;
-	bool oom; /* its cgroup counted a kill for want of memory */
+	char group[LIMIT_AGENT_GROUP_BYTES]; /* of this life, among those of the launcher */
 	uint32_t layers;
 	uint32_t landlock_abi;
 
@@ -63,7 +63,7 @@ struct agent {
 
 	struct agent_errand *starter; /* SPAWN, until the first start has come about or failed */
 	struct list waiters;          /* struct agent_errand: WAIT and KILL */
-	struct file_task task;        /* opening the home for a restart */
+	struct file_task task;        /* opening the home for a restart; not while it runs */
 	bool preparing;               /* it is out */
 };
 
@@ -110,6 +110,9 @@ void agent_await_no_more(struct shard *shard, uint32_t id, const struct agent_er
 
 /* Everything known of it, as INSPECT answers. */
 void agent_pack(const struct agent *agent, msgpack_packer *pk);
+
+/* Its limits and by what they hold, two pairs: also part of that. */
+void agent_pack_limits(const struct agent *agent, msgpack_packer *pk);
 
 /* Its connection is gone. */
 void agent_disconnected(struct agent *agent);

@@ -16,6 +16,7 @@
 #include "core/base/err.h"
 #include "core/conn.h"
 #include "core/kernel.h"
+#include "core/protection.h"
 #include "core/shard.h"
 #include "core/stdin_file.h"
 #include "ipc/pack.h"
@@ -166,7 +167,6 @@ static int on_send(struct launch *launch, int channel)
 	CLEANUP(strv_deinit) struct strv argv = {0}, env = {0};
 	struct launch_bind binds[LIMIT_AGENT_BINDS + 2];
 	struct parcel_of_fds fds = {.count = 0};
-	char cgroup[32];
 	struct launch_spec spec = {
 		.kind = LAUNCH_AGENT,
 		.cwd = o->cwd         ? o->cwd
@@ -181,20 +181,14 @@ static int on_send(struct launch *launch, int channel)
 				.seccomp = filters[o->profile],
 				.hostname = o->sandboxed ? o->name : "",
 				.log_bytes = LIMIT_AGENT_LOG_BYTES,
-				.cgroup = cgroup,
-				.limits =
-					{
-						.memory_bytes = o->memory_bytes,
-						.cpu_quota_us = o->cpu_quota_us,
-						.pids = o->pids,
-					},
+				.cgroup = agent->group,
+				.limits = o->limits,
 			},
 	};
 	int r;
 
 	if (!argv_make(agent, &argv) || !env_make(agent, &env))
 		return -ENOMEM;
-	(void)snprintf(cgroup, sizeof(cgroup), "%u-%u", agent->id, agent->incarnation);
 	spec.argv = (const char *const *)argv.items;
 	spec.env = (const char *const *)env.items;
 	spec.box.stdin_fd = fd_add(&fds, agent->child_fds[0]);
@@ -202,8 +196,10 @@ static int on_send(struct launch *launch, int channel)
 	spec.box.report_fd = fd_add(&fds, agent->child_fds[2]);
 	spec.box.log_fd = fd_add(&fds, agent->home.logs);
 	spec.box.workspace_fd = SPEC_NO_FD;
+	if (o->require_limits)
+		spec.box.flags |= LAUNCH_BOX_LIMITS;
 	if (o->sandboxed) {
-		spec.box.flags = LAUNCH_BOX_NAMESPACES | LAUNCH_BOX_LANDLOCK;
+		spec.box.flags |= LAUNCH_BOX_NAMESPACES | LAUNCH_BOX_LANDLOCK;
 		spec.box.tmp_bytes = o->tmp_bytes;
 		if (o->workspace_in_memory)
 			spec.box.workspace_bytes = o->workspace_bytes;
@@ -298,6 +294,11 @@ int agent_launch(struct agent *agent)
 		(void)fault_set_os(&agent->fault, -r, "no descriptors for another agent");
 		return -1;
 	}
+	if (directory_group(agent->shard->kernel->directory, agent->id, agent->group)) {
+		(void)fault_set(&agent->fault, WIRE_CANCELLED,
+				"the agent that started it has ended");
+		return -1;
+	}
 	agent->launching = true;
 	channel_add(agent->shard, &agent->launch, &launch_type);
 	channel_launch(agent->shard, &agent->launch);
@@ -310,6 +311,9 @@ void agent_launch_fault(struct agent *agent, const struct launch_reply *reply)
 
 	if (reply->step == LAUNCH_STEP_SPEC)
 		(void)fault_set(fault, WIRE_INVALID_ARGUMENT, "SPAWN: %s", reply->reason);
+	else if (reply->step == LAUNCH_STEP_LIMITS)
+		(void)fault_set(fault, WIRE_LIMITS_UNAVAILABLE, "require_limits: %s",
+				reply->reason);
 	else if (reply->step == LAUNCH_STEP_LAYER)
 		(void)fault_set(
 			fault, WIRE_SANDBOX_UNAVAILABLE,
@@ -319,7 +323,7 @@ void agent_launch_fault(struct agent *agent, const struct launch_reply *reply)
 		(void)fault_set_os(fault, reply->error, "the agent could not be started (%s)",
 				   launch_step_name(reply->step));
 	if (reply->step != LAUNCH_STEP_SPEC && reply->step != LAUNCH_STEP_LAYER &&
-	    reply->step != LAUNCH_STEP_LIMIT)
+	    reply->step != LAUNCH_STEP_LIMIT && reply->step != LAUNCH_STEP_LIMITS)
 		fault->code = WIRE_EXEC_FAILED;
 	fault->step = launch_step_name(reply->step);
 }
@@ -348,22 +352,12 @@ static bool has(const struct agent *agent, enum launch_layer layer)
 	return agent->layers & 1u << layer;
 }
 
-static const char *by(const struct agent *agent, enum launch_layer cgroup, int rlimit)
-{
-	if (has(agent, cgroup))
-		return "cgroup";
-	return rlimit >= 0 && has(agent, (enum launch_layer)rlimit) ? "rlimit" : "none";
-}
-
 static void protections_pack(const struct agent *agent, msgpack_packer *pk)
 {
 	size_t count = 0;
 
-	pack_map(pk, 5);
-	pack_key_text(pk, "memory",
-		      by(agent, LAUNCH_LAYER_CGROUP_MEMORY, LAUNCH_LAYER_RLIMIT_MEMORY));
-	pack_key_text(pk, "cpu", by(agent, LAUNCH_LAYER_CGROUP_CPU, -1));
-	pack_key_text(pk, "pids", by(agent, LAUNCH_LAYER_CGROUP_PIDS, LAUNCH_LAYER_RLIMIT_PIDS));
+	pack_map(pk, PROTECTION_LIMITS + 2);
+	protection_pack_limits(agent->layers, pk);
 	pack_key_text(pk, "workspace",
 		      !agent->options.sandboxed            ? "none"
 		      : agent->options.workspace_in_memory ? "memory"
@@ -392,6 +386,9 @@ static void warnings_pack(const struct agent *agent, msgpack_packer *pk)
 		{!has(agent, LAUNCH_LAYER_CGROUP_CPU), "cpu: not limited; no cgroup v2 controller"},
 		{!has(agent, LAUNCH_LAYER_CGROUP_PIDS) && !has(agent, LAUNCH_LAYER_RLIMIT_PIDS),
 		 "pids: not limited; no cgroup v2 controller"},
+		{!has(agent, LAUNCH_LAYER_CGROUP_IO) && (agent->options.limits.io_read_bytes ||
+							 agent->options.limits.io_write_bytes),
+		 "io: not limited; no cgroup v2 controller, or none for the disk of the workspace"},
 	};
 	size_t count = 0;
 
@@ -404,12 +401,31 @@ static void warnings_pack(const struct agent *agent, msgpack_packer *pk)
 			pack_text(pk, all[i].text);
 }
 
+void agent_pack_limits(const struct agent *agent, msgpack_packer *pk)
+{
+	const struct spawn_options *o = &agent->options;
+
+	pack_text(pk, "limits");
+	pack_map(pk, 5);
+	pack_key_uint(pk, "memory", o->limits.memory_bytes);
+	pack_key_uint(pk, "cpu_quota", o->limits.cpu_quota_us);
+	pack_key_uint(pk, "max_pids", o->limits.pids);
+	pack_key_uint(pk, "io_read", o->limits.io_read_bytes);
+	pack_key_uint(pk, "io_write", o->limits.io_write_bytes);
+	pack_text(pk, "protections");
+	protections_pack(agent, pk);
+}
+
 void agent_pack(const struct agent *agent, msgpack_packer *pk)
 {
 	const struct spawn_options *o = &agent->options;
 	uint64_t now_ns = agent->shard->now_ns;
 
-	pack_map(pk, 21);
+	struct agent_card card = {.id = agent->id, .layers = agent->layers};
+
+	card.life_ns = agent->start_ns;
+	pack_map(pk, 21 + PROTECTION_USAGE);
+	protection_pack_usage(agent->shard->kernel, &card, now_ns, pk);
 	pack_key_uint(pk, "agent_id", agent->id);
 	pack_key_uint(pk, "id", agent->id);
 	pack_key_text(pk, "name", o->name);
@@ -430,12 +446,6 @@ void agent_pack(const struct agent *agent, msgpack_packer *pk)
 	pack_key_text(pk, "restart_policy", restart_policy_name(o->restart));
 	pack_key_uint(pk, "incarnation", agent->incarnation);
 	pack_key_uint(pk, "restarts", agent->restarts);
-	pack_text(pk, "limits");
-	pack_map(pk, 3);
-	pack_key_uint(pk, "memory", o->memory_bytes);
-	pack_key_uint(pk, "cpu_quota", o->cpu_quota_us);
-	pack_key_uint(pk, "max_pids", o->pids);
-	pack_text(pk, "protections");
-	protections_pack(agent, pk);
+	agent_pack_limits(agent, pk);
 	warnings_pack(agent, pk);
 }

@@ -4,10 +4,12 @@
  * SPAWN and the calls that concern one agent: who may, whom, and the errand to its core
  */
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/agent.h"
 #include "core/agent_launch.h"
@@ -16,6 +18,7 @@
 #include "core/call.h"
 #include "core/kernel.h"
 #include "ipc/pack.h"
+#include "sandbox/limits.h"
 
 /* ---- errands ---- */
 
@@ -90,28 +93,36 @@ static enum wire_error gone(struct errand *errand, uint32_t id)
 	return fault_set(&errand->fault, WIRE_AGENT_NOT_FOUND, "agent %u has ended", id);
 }
 
-/* An errand to the core of @card's agent, bound to @call. NULL with call->fault filled. */
+/* An errand to the core of @card's agent, bound to @call. @free has been called when it fails. */
+static enum wire_error errand_init(struct agent_errand *errand, struct call *call,
+				   const struct agent_card *card,
+				   void (*run)(struct errand *errand, struct shard *at),
+				   void (*free)(struct errand *errand))
+{
+	enum wire_error code;
+
+	errand->errand.run = run;
+	errand->errand.answer = on_answer;
+	errand->errand.free = free;
+	errand->agent_id = card->id;
+	errand->caller = atomic_load_explicit(&call->conn->agent->id, memory_order_relaxed);
+	msgpack_sbuffer_init(&errand->reply);
+	list_init(&errand->waiting);
+	code = errand_start(&errand->errand, call);
+	if (code)
+		free(&errand->errand);
+	return code;
+}
+
+/* NULL with call->fault filled. */
 static struct agent_errand *errand_new(struct call *call, const struct agent_card *card,
 				       void (*run)(struct errand *errand, struct shard *at))
 {
 	struct agent_errand *errand = calloc(1, sizeof(*errand));
 
-	if (!errand) {
+	if (!errand)
 		(void)bag_no_memory(&call->fault);
-		return NULL;
-	}
-	errand->errand.run = run;
-	errand->errand.answer = on_answer;
-	errand->errand.free = on_free;
-	errand->agent_id = card->id;
-	errand->caller = atomic_load_explicit(&call->conn->agent->id, memory_order_relaxed);
-	msgpack_sbuffer_init(&errand->reply);
-	list_init(&errand->waiting);
-	if (errand_start(&errand->errand, call)) {
-		on_free(&errand->errand);
-		return NULL;
-	}
-	return errand;
+	return errand && !errand_init(errand, call, card, run, on_free) ? errand : NULL;
 }
 
 static void errand_go(struct call *call, const struct agent_card *card, struct agent_errand *errand)
@@ -204,9 +215,11 @@ static enum wire_error confine(struct call *call, struct spawn_options *options)
 	if (options->profile > parent->options.profile)
 		options->profile = parent->options.profile;
 	options->sandboxed = true;
-	options->memory_bytes = smaller(options->memory_bytes, parent->options.memory_bytes);
-	options->cpu_quota_us = smaller(options->cpu_quota_us, parent->options.cpu_quota_us);
-	options->pids = smaller(options->pids, parent->options.pids);
+	options->limits.memory_bytes =
+		smaller(options->limits.memory_bytes, parent->options.limits.memory_bytes);
+	options->limits.cpu_quota_us =
+		smaller(options->limits.cpu_quota_us, parent->options.limits.cpu_quota_us);
+	options->limits.pids = smaller(options->limits.pids, parent->options.limits.pids);
 	options->tmp_bytes = smaller(options->tmp_bytes, parent->options.tmp_bytes);
 	/* What lies in memory is bounded by the parent's memory: on a disk it would have no bound. */
 	if (parent->options.workspace_in_memory) {
@@ -239,14 +252,20 @@ static enum wire_error home_name(struct call *call, struct spawn_options *option
 	return WIRE_OK;
 }
 
-static enum wire_error limits_check(struct call *call, const struct spawn_options *options)
+/* What the launcher would refuse as well, in better words. */
+static enum wire_error limits_check(struct call *call, struct spawn_options *options)
 {
+	const struct kernel *kernel = call->conn->shard->kernel;
+	const struct launch_probe *probe = &kernel->probe;
+	const bool asked[] = {true, true, true,
+			      options->limits.io_read_bytes || options->limits.io_write_bytes};
 	static const enum launch_layer layers[] = {
-		LAUNCH_LAYER_CGROUP_MEMORY, LAUNCH_LAYER_CGROUP_CPU, LAUNCH_LAYER_CGROUP_PIDS};
-	const struct launch_probe *probe = &call->conn->shard->kernel->probe;
+		LAUNCH_LAYER_CGROUP_MEMORY, LAUNCH_LAYER_CGROUP_CPU, LAUNCH_LAYER_CGROUP_PIDS,
+		LAUNCH_LAYER_CGROUP_IO};
 
+	options->require_limits |= kernel->config->require_limits;
 	for (size_t i = 0; options->require_limits && i < sizeof(layers) / sizeof(layers[0]); i++)
-		if (!probe->layers[layers[i]].on)
+		if (asked[i] && !probe->layers[layers[i]].on)
 			return fault_set(&call->fault, WIRE_LIMITS_UNAVAILABLE,
 					 "require_limits: %s: %s", launch_layer_name(layers[i]),
 					 probe->layers[layers[i]].reason);
@@ -263,6 +282,10 @@ static enum wire_error reserve(struct call *call, const struct agent_spawn *spaw
 		return fault_set(&call->fault, WIRE_NAME_TAKEN,
 				 "an agent named \"%s\" is alive; kill it or choose another name",
 				 spawn->options.name);
+	if (r == DIRECTORY_E_DEEP)
+		return fault_set(&call->fault, WIRE_TOO_LARGE,
+				 "agents that start agents: at most %d, one below the other",
+				 LIMIT_AGENT_DEPTH);
 	if (r == DIRECTORY_E_FULL)
 		return fault_set(&call->fault, WIRE_BUSY, "an agent may have %d live children",
 				 LIMIT_AGENT_CHILDREN);
@@ -432,6 +455,150 @@ enum wire_error call_wait(struct call *call)
 	errand->errand.abandon = await_abandon;
 	errand_go(call, &card, errand);
 	return WIRE_OK;
+}
+
+/* ---- SET_LIMITS ---- */
+
+/* To the agent's core, from there to a file thread, as a write may wait, and back both ways. */
+struct limit_change {
+	struct agent_errand errand;
+	struct file_task task;
+	struct shard *at; /* the agent's core */
+	struct launch_limits given, all;
+	char group[LIMIT_AGENT_GROUP_BYTES];
+	uint32_t layers;
+	int result;
+};
+
+static struct limit_change *change_of(struct errand *errand)
+{
+	return container_of(errand_of(errand), struct limit_change, errand);
+}
+
+static void change_free(struct errand *errand)
+{
+	struct limit_change *change = change_of(errand);
+
+	msgpack_sbuffer_destroy(&change->errand.reply);
+	free(change);
+}
+
+static void change_write(struct files *files, struct file_task *task)
+{
+	struct limit_change *change = container_of(task, struct limit_change, task);
+	const struct kernel *kernel = change->at->kernel;
+	struct stat st = {0};
+
+	(void)files;
+	(void)fstat(kernel->agents_fd, &st);
+	change->result = limits_set(kernel->groups_fd, change->group, &change->all, st.st_dev,
+				    &change->layers);
+}
+
+static uint32_t layers_of(const struct launch_limits *limits)
+{
+	struct cgroup_limits wanted;
+
+	limits_to_cgroup(limits, 0, &wanted);
+	return limits_layers(cgroup_asked(&wanted));
+}
+
+static void change_done(struct file_task *task)
+{
+	struct limit_change *change = container_of(task, struct limit_change, task);
+	struct errand *errand = &change->errand.errand;
+	struct agent *agent = agent_find(change->at, change->errand.agent_id);
+	uint32_t missing = layers_of(&change->given) & ~change->layers;
+	msgpack_packer pk;
+
+	if (!agent || change->result > 0) {
+		(void)gone(errand, change->errand.agent_id);
+	} else if (change->result || missing) {
+		(void)fault_set_os(&errand->fault, change->result ? -change->result : EINVAL,
+				   "not every limit could be changed");
+	} else {
+		agent->options.limits = change->all;
+		agent->layers |= change->layers;
+		msgpack_packer_init(&pk, &change->errand.reply, msgpack_sbuffer_write);
+		pack_map(&pk, 3);
+		pack_key_uint(&pk, "agent_id", agent->id);
+		agent_pack_limits(agent, &pk);
+	}
+	errand_return(errand, change->at);
+}
+
+static void change_drop(struct file_task *task)
+{
+	change_free(&container_of(task, struct limit_change, task)->errand.errand);
+}
+
+/* What is not given stays as it is. */
+static void merge(struct launch_limits *limits, const struct launch_limits *given)
+{
+	uint64_t *to[] = {&limits->memory_bytes, &limits->cpu_quota_us, &limits->pids,
+			  &limits->io_read_bytes, &limits->io_write_bytes};
+	const uint64_t from[] = {given->memory_bytes, given->cpu_quota_us, given->pids,
+				 given->io_read_bytes, given->io_write_bytes};
+
+	for (size_t i = 0; i < sizeof(from) / sizeof(from[0]); i++)
+		*to[i] = from[i] ? from[i] : *to[i];
+}
+
+static void change_run(struct errand *errand, struct shard *at)
+{
+	struct limit_change *change = change_of(errand);
+	struct agent *agent = agent_find(at, change->errand.agent_id);
+
+	if (!agent) {
+		(void)gone(errand, change->errand.agent_id);
+	} else if (agent->state != AGENT_RUNNING && agent->state != AGENT_PAUSED) {
+		(void)fault_set(&errand->fault, WIRE_BUSY, "agent %u is %s; try again later",
+				agent->id, agent_state_name(agent->state));
+	} else {
+		change->at = at;
+		change->all = agent->options.limits;
+		merge(&change->all, &change->given);
+		memcpy(change->group, agent->group, sizeof(change->group));
+		change->task = (struct file_task){
+			.run = change_write, .done = change_done, .drop = change_drop};
+		if (!files_submit_task(at->kernel->files, at, &change->task, &errand->fault))
+			return;
+	}
+	errand_return(errand, at);
+}
+
+enum wire_error call_set_limits(struct call *call)
+{
+	const struct kernel *kernel = call->conn->shard->kernel;
+	struct limit_change *change;
+	struct agent_card card;
+	struct launch_limits given;
+	enum wire_error code = card_read(call, 0, &card);
+
+	if (!code)
+		code = spawn_limits_read(&given, call->args[1], &call->fault);
+	if (code)
+		return code;
+	if (call->conn->spawned && card.id == call->conn->spawned->id)
+		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,
+				 "SET_LIMITS: its own limits are not an agent's to change");
+	if (!card.live)
+		return fault_set(&call->fault, WIRE_AGENT_NOT_FOUND, "agent \"%s\" has ended",
+				 card.name);
+	for (unsigned i = 0; i < LAUNCH_LAYER_COUNT; i++)
+		if (layers_of(&given) & 1u << i && !kernel->probe.layers[i].on)
+			return fault_set(&call->fault, WIRE_LIMITS_UNAVAILABLE,
+					 "SET_LIMITS: %s: %s",
+					 launch_layer_name((enum launch_layer)i),
+					 kernel->probe.layers[i].reason);
+	change = calloc(1, sizeof(*change));
+	if (!change)
+		return bag_no_memory(&call->fault);
+	change->given = given;
+	code = errand_init(&change->errand, call, &card, change_run, change_free);
+	if (!code)
+		errand_go(call, &card, &change->errand);
+	return code;
 }
 
 /* ---- PAUSE, RESUME, INSPECT ---- */

@@ -11,6 +11,7 @@
 #include "core/call.h"
 #include "core/directory.h"
 #include "core/files.h"
+#include "core/protection.h"
 #include "core/request.h"
 #include "core/shard.h"
 #include "ipc/frame.h"
@@ -82,7 +83,7 @@ enum wire_error call_hello(struct call *call)
 		  client ? client : "");
 
 	pk = conn_begin(conn);
-	pack_map(pk, 11);
+	pack_map(pk, 12);
 	pack_key_uint(pk, "protocol", FRAME_VERSION);
 	pack_key_text(pk, "version", CLOVE_VERSION);
 	pack_key_uint(pk, "agent_id", conn->agent->id);
@@ -96,6 +97,9 @@ enum wire_error call_hello(struct call *call)
 	pack_key_uint(pk, "epoch", kernel->epoch);
 	pack_key_uint(pk, "uptime_ms", (shard->now_ns - kernel->start_ns) / CLOCK_NS_PER_MS);
 	pack_key_bool(pk, "sandbox", kernel->config->sandbox);
+	pack_text(pk, "protections");
+	pack_map(pk, PROTECTION_LIMITS);
+	protection_pack_limits(protection_of_host(kernel), pk);
 	reply_end(call);
 	return WIRE_OK;
 }
@@ -125,9 +129,9 @@ static bool listed(struct kernel *kernel, uint32_t slot, bool all, struct agent_
 	       (all || ret_view->kind == AGENT_SPAWNED);
 }
 
-/* One agent's map: 14 keys of 10 bytes, 9 numbers of 9 bytes, a name, words. */
+/* One agent's map: 21 keys of 10 bytes, 12 numbers of 9 bytes, a name, words. */
 enum {
-	LIST_ITEM_BYTES_MAX = 400,
+	LIST_ITEM_BYTES_MAX = 512,
 };
 
 _Static_assert(FRAME_LIST_MAX *LIST_ITEM_BYTES_MAX <= FRAME_PAYLOAD_MAX,
@@ -143,10 +147,12 @@ static bool card_of(struct kernel *kernel, const struct agent_view *view,
 	return true;
 }
 
-static void pack_item(msgpack_packer *pk, const struct agent_view *view,
-		      const struct agent_card *card, uint64_t now_ns)
+static void pack_item(struct shard *shard, msgpack_packer *pk, const struct agent_view *view,
+		      const struct agent_card *card, bool usage)
 {
-	pack_map(pk, 13);
+	uint64_t now_ns = shard->now_ns;
+
+	pack_map(pk, 14 + (usage ? PROTECTION_USAGE : 0));
 	pack_key_uint(pk, "id", view->id);
 	pack_key_text(pk, "name", card->name);
 	pack_key_text(pk, "kind", view->kind == AGENT_SPAWNED ? "spawned" : "external");
@@ -161,6 +167,11 @@ static void pack_item(msgpack_packer *pk, const struct agent_view *view,
 	pack_key_bool(pk, "sandboxed", card->profile != PROFILE_NONE);
 	pack_key_text(pk, "profile", profile_name(card->profile));
 	pack_key_uint(pk, "incarnation", card->incarnation);
+	pack_text(pk, "protections");
+	pack_map(pk, PROTECTION_LIMITS);
+	protection_pack_limits(card->layers, pk);
+	if (usage)
+		protection_pack_usage(shard->kernel, card, now_ns, pk);
 }
 
 enum wire_error call_list(struct call *call)
@@ -168,7 +179,8 @@ enum wire_error call_list(struct call *call)
 	struct shard *shard = call->conn->shard;
 	struct kernel *kernel = shard->kernel;
 	uint32_t slots = agent_table_slots(kernel->agents);
-	bool all = call_bool(call, 0, false);
+	bool all = call_bool(call, 0, false), usage = call_bool(call, 2, false);
+	uint32_t max = usage ? FRAME_USAGE_MAX : FRAME_LIST_MAX;
 	uint32_t slot = 0;
 	enum {
 		VIEWS = 64,
@@ -182,17 +194,17 @@ enum wire_error call_list(struct call *call)
 		slot = agent_table_slot((uint32_t)call_uint(call, 1, 0)) + 1;
 	/* The count comes first but is known last: an array32 head is packed now and filled in after. */
 	(void)msgpack_pack_str_body(pk, "\xdd\0\0\0\0", 5);
-	while (slot < slots && total < FRAME_LIST_MAX) {
+	while (slot < slots && total < max) {
 		size_t n = 0;
 
-		for (; slot < slots && n < VIEWS; slot++)
+		for (; slot < slots && n < VIEWS && total + n < max; slot++)
 			n += listed(kernel, slot, all, &views[n]);
 		for (size_t i = 0; i < n; i++) {
 			struct agent_card card;
 
 			if (!card_of(kernel, &views[i], &card))
 				continue; /* it ended since */
-			pack_item(pk, &views[i], &card, shard->now_ns);
+			pack_item(shard, pk, &views[i], &card, usage);
 			total++;
 		}
 	}

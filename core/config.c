@@ -36,14 +36,18 @@ static const char usage[] =
 	"                      otherwise $XDG_STATE_HOME/clove or ~/.local/state/clove)\n"
 	"  --sdk-dir DIR       The SDK for Python, importable in every agent; \"\" for none\n"
 	"                      (default: " CLOVE_SDK_DIR ")\n"
-	"  --config FILE       Settings in INI form, section [core]: socket, sandbox, log_level,\n"
-	"                      cores, io, data_dir, sdk_dir\n"
+	"  --require-limits    Start no agent whose limits no cgroup enforces\n"
+	"  --cgroup GROUP      Keep agents below this cgroup, from the top of the hierarchy\n"
+	"                      (default: the one the kernel is started in)\n"
+	"  --config FILE       Settings in INI form. [core]: socket, log_level, cores, io, data_dir,\n"
+	"                      sdk_dir. [sandbox]: enabled, require_limits (yes or no), cgroup\n"
 	"  --version           Print the version and end\n"
 	"  --help, -h          Print this and end\n"
 	"\n"
 	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
-	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_CONFIG. The command\n"
-	"line wins over the environment, and that over the file.\n"
+	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_REQUIRE_LIMITS (yes\n"
+	"or no), CLOVE_CGROUP, CLOVE_CONFIG. The command line wins over the environment, and that over\n"
+	"the file.\n"
 	"\n"
 	"Example:\n"
 	"  clove_kernel --socket /tmp/my.sock --data-dir /tmp/my-clove --cores 2\n"
@@ -88,12 +92,27 @@ static int log_level_read(struct config *c, const char *value)
 	return log_level_parse(value, &c->log_level);
 }
 
-static int sandbox_read(struct config *c, const char *value)
+static int switch_read(bool *place, const char *value)
 {
 	if (strcmp(value, "yes") && strcmp(value, "no"))
 		return -1;
-	c->sandbox = !strcmp(value, "yes");
+	*place = !strcmp(value, "yes");
 	return 0;
+}
+
+static int sandbox_read(struct config *c, const char *value)
+{
+	return switch_read(&c->sandbox, value);
+}
+
+static int require_limits_read(struct config *c, const char *value)
+{
+	return switch_read(&c->require_limits, value);
+}
+
+static int cgroup_read(struct config *c, const char *value)
+{
+	return *value == '/' ? text_read(&c->cgroup, value) : -1;
 }
 
 static int cores_read(struct config *c, const char *value)
@@ -120,18 +139,24 @@ static int io_read(struct config *c, const char *value)
 
 static const struct setting {
 	const char *option; /* with its dashes */
-	const char *variable, *key;
+	const char *flag;   /* the value it stands for, when it takes none */
+	const char *variable, *section, *key;
 	int (*read)(struct config *config, const char *value);
 	const char *wanted;
 } settings[] = {
-	{"--socket", "CLOVE_SOCKET", "socket", socket_read, "a path"},
-	{"--data-dir", "CLOVE_DATA_DIR", "data_dir", data_dir_read, "a path"},
-	{"--sdk-dir", "CLOVE_SDK_DIR", "sdk_dir", sdk_dir_read, "an absolute path, or nothing"},
-	{"--log-level", "CLOVE_LOG_LEVEL", "log_level", log_level_read,
+	{"--socket", NULL, "CLOVE_SOCKET", "core", "socket", socket_read, "a path"},
+	{"--data-dir", NULL, "CLOVE_DATA_DIR", "core", "data_dir", data_dir_read, "a path"},
+	{"--sdk-dir", NULL, "CLOVE_SDK_DIR", "core", "sdk_dir", sdk_dir_read,
+	 "an absolute path, or nothing"},
+	{"--log-level", NULL, "CLOVE_LOG_LEVEL", "core", "log_level", log_level_read,
 	 "debug, info, warn or error"},
-	{NULL, "CLOVE_SANDBOX", "sandbox", sandbox_read, "yes or no"},
-	{"--cores", "CLOVE_CORES", "cores", cores_read, "a number from 1 to 16"},
-	{"--io", "CLOVE_IO", "io", io_read, "auto, uring or epoll"},
+	{"--cores", NULL, "CLOVE_CORES", "core", "cores", cores_read, "a number from 1 to 16"},
+	{"--io", NULL, "CLOVE_IO", "core", "io", io_read, "auto, uring or epoll"},
+	{"--no-sandbox", "no", "CLOVE_SANDBOX", "sandbox", "enabled", sandbox_read, "yes or no"},
+	{"--require-limits", "yes", "CLOVE_REQUIRE_LIMITS", "sandbox", "require_limits",
+	 require_limits_read, "yes or no"},
+	{"--cgroup", NULL, "CLOVE_CGROUP", "sandbox", "cgroup", cgroup_read,
+	 "a path that begins with /"},
 };
 
 #define SETTING_COUNT (sizeof(settings) / sizeof(settings[0]))
@@ -209,10 +234,12 @@ static int object_to(struct file_reader *reader, const char *section, const char
 static int on_file_entry(void *user, const char *section, const char *name, const char *value)
 {
 	struct file_reader *reader = user;
+	bool known = false;
 	char text[160];
 
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
-		if (strcmp(section, "core") || strcmp(name, settings[i].key))
+		known |= !strcmp(section, settings[i].section);
+		if (strcmp(section, settings[i].section) || strcmp(name, settings[i].key))
 			continue;
 		if (settings[i].read(reader->config, value) == 0)
 			return 1;
@@ -220,9 +247,8 @@ static int on_file_entry(void *user, const char *section, const char *name, cons
 		return object_to(reader, section, name, text);
 	}
 	return object_to(reader, section, name,
-			 strcmp(section, "core")
-				 ? "there is no such section, only [core]"
-				 : "there is no such setting, see clove_kernel --help");
+			 known ? "there is no such setting, see clove_kernel --help"
+			       : "there is no such section, see clove_kernel --help");
 }
 
 static int file_read(struct config *config)
@@ -264,8 +290,7 @@ static int environment_read(struct config *config)
 
 enum {
 	OPTION_SETTING = 0x100, /* + index into settings[] */
-	OPTION_NO_SANDBOX = 0x200,
-	OPTION_CONFIG,
+	OPTION_CONFIG = 0x200,
 	OPTION_VERSION,
 	OPTION_HELP,
 };
@@ -275,10 +300,9 @@ static void options_make(struct option *ret_options)
 	struct option *o = ret_options;
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
-		if (settings[i].option)
-			*o++ = (struct option){settings[i].option + 2, required_argument, NULL,
-					       OPTION_SETTING + (int)i};
-	*o++ = (struct option){"no-sandbox", no_argument, NULL, OPTION_NO_SANDBOX};
+		*o++ = (struct option){settings[i].option + 2,
+				       settings[i].flag ? no_argument : required_argument, NULL,
+				       OPTION_SETTING + (int)i};
 	*o++ = (struct option){"config", required_argument, NULL, OPTION_CONFIG};
 	*o++ = (struct option){"version", no_argument, NULL, OPTION_VERSION};
 	*o++ = (struct option){"help", no_argument, NULL, OPTION_HELP};
@@ -301,15 +325,12 @@ static int option_apply(struct config *config, int option, bool only_file)
 		return only_file && text_read(&config->file, optarg)
 			       ? complain("--config", optarg, "a path")
 			       : 0;
-	case OPTION_NO_SANDBOX:
-		config->sandbox = only_file ? config->sandbox : false;
-		return 0;
 	case '?':
 		(void)fputs("clove_kernel: see clove_kernel --help\n", stderr);
 		return CONFIG_E_BAD;
 	default:
 		setting = &settings[option - OPTION_SETTING];
-		if (!only_file && setting->read(config, optarg))
+		if (!only_file && setting->read(config, setting->flag ? setting->flag : optarg))
 			return complain(setting->option, optarg, setting->wanted);
 		return 0;
 	}
@@ -319,7 +340,7 @@ static int option_apply(struct config *config, int option, bool only_file)
 static int command_line_read(struct config *config, int argc, char **argv, bool only_file)
 {
 	static char program[] = "clove_kernel";
-	struct option options[SETTING_COUNT + 5];
+	struct option options[SETTING_COUNT + 4];
 	int option;
 	int r;
 
@@ -363,6 +384,7 @@ void config_deinit(struct config *config)
 	free(config->socket_path);
 	free(config->data_dir);
 	free(config->sdk_dir);
+	free(config->cgroup);
 	free(config->file);
 	*config = (struct config){0};
 }

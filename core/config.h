@@ -24,6 +24,8 @@ struct config {
 	enum loop_backend io;
 	unsigned cores; /* 1 to LIMIT_CORES */
 	bool sandbox;
+	char *cgroup;        /* owned; NULL: the group the kernel is started in */
+	bool require_limits; /* of every agent */
 };
 
 /* Reads all sources; prints help, version and complaints itself. 0 or CONFIG_E_x. */

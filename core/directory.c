@@ -3,6 +3,7 @@
 #include "core/directory.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,7 @@ int directory_reserve(struct directory *directory, uint32_t owner, const char *n
 {
 	size_t len = strlen(name);
 	struct entry *entry, *former, *above;
+	unsigned depth = 1;
 	int r = 0;
 
 	CHECK(len <= LIMIT_AGENT_NAME_BYTES && strlen(home) <= LIMIT_AGENT_HOME_BYTES);
@@ -154,8 +156,12 @@ int directory_reserve(struct directory *directory, uint32_t owner, const char *n
 	(void)pthread_mutex_lock(&directory->lock);
 	former = name_find(directory, owner, name, len);
 	above = parent ? id_find(directory, parent) : NULL;
+	for (const struct entry *e = above; e; depth++)
+		e = e->card.parent ? id_find(directory, e->card.parent) : NULL;
 	if (former && former->card.live)
 		r = DIRECTORY_E_TAKEN;
+	else if (depth > LIMIT_AGENT_DEPTH)
+		r = DIRECTORY_E_DEEP;
 	else if (above && above->children >= LIMIT_AGENT_CHILDREN)
 		r = DIRECTORY_E_FULL;
 	if (!r) {
@@ -232,6 +238,19 @@ void directory_update(struct directory *directory, uint32_t id, enum agent_state
 	(void)pthread_mutex_unlock(&directory->lock);
 }
 
+void directory_launched(struct directory *directory, uint32_t id, uint32_t layers, uint64_t now_ns)
+{
+	struct entry *entry;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = id_find(directory, id);
+	if (entry) {
+		entry->card.layers = layers;
+		entry->card.life_ns = now_ns;
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+}
+
 void directory_end(struct directory *directory, uint32_t id, enum agent_state state,
 		   const struct agent_end *end)
 {
@@ -282,6 +301,28 @@ int directory_find_name(struct directory *directory, uint32_t owner, const char 
 	return r;
 }
 
+int directory_group(struct directory *directory, uint32_t id, char *ret_group)
+{
+	const struct agent_card *chain[LIMIT_AGENT_DEPTH];
+	unsigned depth = 0;
+	char *at = ret_group;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	while (id && depth < LIMIT_AGENT_DEPTH) {
+		const struct entry *entry = id_find(directory, id);
+
+		chain[depth] = entry ? &entry->card : NULL;
+		id = entry ? entry->card.parent : 0;
+		if (!chain[depth++])
+			depth = 0;
+	}
+	for (unsigned i = depth; i-- > 0;)
+		at += snprintf(at, LIMIT_AGENT_GROUP_BYTES - (size_t)(at - ret_group), "%s%u-%u",
+			       at == ret_group ? "" : "/", chain[i]->id, chain[i]->incarnation);
+	(void)pthread_mutex_unlock(&directory->lock);
+	return depth ? 0 : DIRECTORY_E_UNKNOWN;
+}
+
 bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor)
 {
 	struct entry *entry;
@@ -299,9 +340,13 @@ bool directory_descends(struct directory *directory, uint32_t id, uint32_t ances
 unsigned directory_children(struct directory *directory, uint32_t parent, uint32_t *ids,
 			    unsigned max)
 {
+	const struct entry *above;
 	unsigned count = 0;
 
 	(void)pthread_mutex_lock(&directory->lock);
+	above = id_find(directory, parent);
+	if (above && max > above->children)
+		max = above->children;
 	for (unsigned i = 0; i < BUCKETS && count < max; i++) {
 		list_for_each (it, &directory->ids[i]) {
 			const struct agent_card *card =

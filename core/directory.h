@@ -55,7 +55,9 @@ struct agent_card {
 	bool live; /* false: ended for good */
 	enum agent_state state;
 	enum profile profile;
-	bool ended_once; /* end is valid */
+	bool ended_once;  /* end is valid */
+	uint32_t layers;  /* bits 1 << LAUNCH_LAYER_x in force in its present life; 0 before */
+	uint64_t life_ns; /* clock_now_ns() when that began */
 	struct agent_end end;
 	char name[LIMIT_AGENT_NAME_BYTES + 1];
 	char home[LIMIT_AGENT_HOME_BYTES + 1]; /* of its directory, see agent_home.h */
@@ -65,6 +67,7 @@ enum {
 	DIRECTORY_E_TAKEN = 1,
 	DIRECTORY_E_UNKNOWN,
 	DIRECTORY_E_FULL, /* the parent has as many children as it may */
+	DIRECTORY_E_DEEP, /* it is LIMIT_AGENT_DEPTH below a client */
 };
 
 struct directory;
@@ -72,7 +75,7 @@ struct directory;
 int directory_new(struct directory **ret_directory); /* 0 or -ENOMEM */
 struct directory *directory_free(struct directory *directory);
 
-/* Holds @name of @owner for an agent to be. 0, DIRECTORY_E_TAKEN, DIRECTORY_E_FULL or -ENOMEM. */
+/* Holds @name of @owner for an agent to be. 0, DIRECTORY_E_x or -ENOMEM. */
 int directory_reserve(struct directory *directory, uint32_t owner, const char *name,
 		      const char *home, uint32_t parent, enum profile profile);
 /* The start did not come about: the name is free again. */
@@ -83,6 +86,8 @@ int directory_bind(struct directory *directory, uint32_t owner, const char *name
 		   uint16_t core);
 void directory_update(struct directory *directory, uint32_t id, enum agent_state state,
 		      uint32_t incarnation, const struct agent_end *end); /* end may be NULL */
+/* Its program runs, confined by @layers. */
+void directory_launched(struct directory *directory, uint32_t id, uint32_t layers, uint64_t now_ns);
 /* For good: the name is free, the card stays. */
 void directory_end(struct directory *directory, uint32_t id, enum agent_state state,
 		   const struct agent_end *end);
@@ -91,6 +96,12 @@ void directory_end(struct directory *directory, uint32_t id, enum agent_state st
 int directory_find(struct directory *directory, uint32_t id, struct agent_card *ret_card);
 int directory_find_name(struct directory *directory, uint32_t owner, const char *name, size_t len,
 			struct agent_card *ret_card);
+
+/*
+ * The group of the agent's present life among those of sandbox/cgroup.h: <id>-<incarnation>, behind
+ * that of its parent and a slash. LIMIT_AGENT_GROUP_BYTES are enough. 0 or DIRECTORY_E_UNKNOWN.
+ */
+int directory_group(struct directory *directory, uint32_t id, char *ret_group);
 
 /* Whether @id is @ancestor or was started below it. */
 bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor);

@@ -43,6 +43,7 @@ struct kernel {
 	struct lane *lanes[LIMIT_CORES + LIMIT_FILE_THREADS][LIMIT_CORES];
 
 	int data_fd, agents_fd; /* DATA_DIR, and agents/ in it */
+	int groups_fd; /* O_PATH, the cgroup of all agents, for cgroup_find_at(); -1: none */
 	pthread_mutex_t uid_lock;
 	uint8_t uid_used[LIMIT_AGENTS /
 			 8]; /* agents' uids on the host, a bit each; see agent_home.c */

@@ -52,8 +52,9 @@ enum {
 
 	/* Agents: what SPAWN gives unless it is asked for something else */
 	LIMIT_AGENT_NAME_BYTES = 63,
-	LIMIT_AGENT_HOME_BYTES =
-		255, /* a directory's name; it bounds how deep agents start agents */
+	LIMIT_AGENT_HOME_BYTES = 255, /* a directory's name */
+	LIMIT_AGENT_DEPTH = 8,        /* of agents that start agents; a group within a group each */
+	LIMIT_AGENT_GROUP_BYTES = LIMIT_AGENT_DEPTH * 22, /* two numbers, - and / */
 	LIMIT_AGENT_BINDS = 32,
 	LIMIT_AGENT_CHILDREN = 64, /* live, of one agent */
 	LIMIT_AGENT_MEMORY_BYTES = 512 << 20,

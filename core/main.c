@@ -23,6 +23,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@
 #include "core/files.h"
 #include "core/kernel.h"
 #include "core/shard.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/launch.h"
 #include "sandbox/launcher.h"
 
@@ -155,6 +157,7 @@ static void kernel_free(struct kernel *kernel)
 	kernel->directory = directory_free(kernel->directory);
 	kernel->data_fd = fd_close(kernel->data_fd);
 	kernel->agents_fd = fd_close(kernel->agents_fd);
+	kernel->groups_fd = fd_close(kernel->groups_fd);
 	kernel->listen_fd = fd_close(kernel->listen_fd);
 	user_deinit(&kernel->user);
 }
@@ -186,6 +189,28 @@ static int data_open(struct kernel *kernel, int *ret_lock)
 	else if (r)
 		FATAL("%s: %s; give a directory you may write with --data-dir", config->data_dir,
 		      strerror(-r));
+	return r;
+}
+
+/* After the data directory: whoever has its lock owns the groups that go by it. */
+static int groups_open(struct kernel *kernel)
+{
+	struct stat st;
+	char id[CGROUP_NAME_MAX];
+	int r = fstat(kernel->data_fd, &st) ? -errno : 0;
+
+	(void)snprintf(id, sizeof(id), "%llx-%llx", (unsigned long long)st.st_dev,
+		       (unsigned long long)st.st_ino);
+	if (!r)
+		r = launcher_cgroups(kernel->launcher, id, kernel->config->cgroup,
+				     &kernel->groups_fd);
+	if (!r)
+		r = launcher_probe(kernel->launcher, &kernel->probe);
+	if (r)
+		FATAL("the launcher cannot set up agents' cgroups: %s",
+		      r > 0 ? "it has ended" : strerror(-r));
+	if (!r && kernel->config->require_limits && kernel->groups_fd < 0)
+		log_warn("limits-unavailable", "effect=\"no agent can be started\"");
 	return r;
 }
 
@@ -242,6 +267,9 @@ static void supervise(struct kernel *kernel, int signal_fd)
 				  "effect=\"no command can be started until a restart\"");
 			atomic_store(&kernel->launcher_alive, false);
 			launcher_reap(kernel->launcher);
+			/* The inits see it too, but for those that are paused. */
+			if (kernel->groups_fd >= 0)
+				(void)cgroup_kill(kernel->groups_fd);
 			fds[1].fd = -1;
 		}
 		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
@@ -328,6 +356,7 @@ int main(int argc, char **argv)
 				.launcher_alive = true,
 				.data_fd = -1,
 				.agents_fd = -1,
+				.groups_fd = -1,
 				.uid_lock = PTHREAD_MUTEX_INITIALIZER};
 	int r;
 
@@ -342,12 +371,6 @@ int main(int argc, char **argv)
 		FATAL("the launcher cannot be started: %s", strerror(-r));
 		return EXIT_FAILURE;
 	}
-	r = launcher_probe(&launcher, &kernel.probe);
-	if (r) {
-		FATAL("the launcher does not answer");
-		launcher_stop(&launcher);
-		return EXIT_FAILURE;
-	}
 	/* A reader of the log that goes away, a file that may not grow: errors, not the end. Children start anew. */
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN);
@@ -355,8 +378,9 @@ int main(int argc, char **argv)
 	kernel.start_ns = clock_now_ns();
 	kernel.connections_max = descriptors_raise();
 	signal_fd = signals_open();
-	if (signal_fd < 0 || data_open(&kernel, &lock) || socket_open(&kernel) ||
-	    privileges_drop() || io_choose(&kernel) || kernel_build(&kernel)) {
+	if (signal_fd < 0 || data_open(&kernel, &lock) || groups_open(&kernel) ||
+	    socket_open(&kernel) || privileges_drop() || io_choose(&kernel) ||
+	    kernel_build(&kernel)) {
 		listener_unbind(config.socket_path, &kernel.socket_file);
 		return EXIT_FAILURE;
 	}

@@ -216,45 +216,74 @@ OPTION(timeout)
 
 OPTION(memory)
 {
-	return bag_uint("SPAWN: limits: memory", value, LIMIT_AGENT_MEMORY_MIN, UINT64_C(1) << 50,
-			&((struct spawn_options *)to)->memory_bytes, f);
+	return bag_uint("limits: memory", value, LIMIT_AGENT_MEMORY_MIN, UINT64_C(1) << 50,
+			&((struct spawn_options *)to)->limits.memory_bytes, f);
 }
 
 OPTION(cpu_quota)
 {
-	return bag_uint("SPAWN: limits: cpu_quota", value, 1000, UINT64_C(100000) * 4096,
-			&((struct spawn_options *)to)->cpu_quota_us, f);
+	return bag_uint("limits: cpu_quota", value, 1000, UINT64_C(100000) * 4096,
+			&((struct spawn_options *)to)->limits.cpu_quota_us, f);
 }
 
 OPTION(max_pids)
 {
 	/* Fewer than three could not even start: the init, the program and one thread to spare. */
-	return bag_uint("SPAWN: limits: max_pids", value, 3, 1 << 22,
-			&((struct spawn_options *)to)->pids, f);
+	return bag_uint("limits: max_pids", value, 3, 1 << 22,
+			&((struct spawn_options *)to)->limits.pids, f);
+}
+
+OPTION(io_read)
+{
+	return bag_uint("limits: io_read", value, 1 << 16, UINT64_C(1) << 50,
+			&((struct spawn_options *)to)->limits.io_read_bytes, f);
+}
+
+OPTION(io_write)
+{
+	return bag_uint("limits: io_write", value, 1 << 16, UINT64_C(1) << 50,
+			&((struct spawn_options *)to)->limits.io_write_bytes, f);
 }
 
 OPTION(workspace_size)
 {
-	return bag_uint("SPAWN: limits: workspace", value, 1 << 16, UINT64_C(1) << 50,
+	return bag_uint("limits: workspace", value, 1 << 16, UINT64_C(1) << 50,
 			&((struct spawn_options *)to)->workspace_bytes, f);
 }
 
 OPTION(tmp_size)
 {
-	return bag_uint("SPAWN: limits: tmp", value, 1 << 16, UINT64_C(1) << 40,
+	return bag_uint("limits: tmp", value, 1 << 16, UINT64_C(1) << 40,
 			&((struct spawn_options *)to)->tmp_bytes, f);
 }
 
 static const struct bag_row limit_rows[] = {
 	{"memory", memory_read},     {"cpu_quota", cpu_quota_read},
 	{"max_pids", max_pids_read}, {"workspace", workspace_size_read},
-	{"tmp", tmp_size_read},
+	{"tmp", tmp_size_read},      {"io_read", io_read_read},
+	{"io_write", io_write_read},
 };
+
+enum { LIMIT_ROWS = sizeof(limit_rows) / sizeof(limit_rows[0]) };
 
 OPTION(limits)
 {
-	return bag_apply("SPAWN: limits", value, limit_rows,
-			 sizeof(limit_rows) / sizeof(limit_rows[0]), to, f);
+	return bag_apply("SPAWN: limits", value, limit_rows, LIMIT_ROWS, to, f);
+}
+
+enum wire_error spawn_limits_read(struct launch_limits *limits, struct cursor bag,
+				  struct fault *fault)
+{
+	struct spawn_options o = {0};
+	enum wire_error code =
+		bag_read("SET_LIMITS: limits", bag, limit_rows, LIMIT_ROWS, &o, fault);
+
+	if (!code && (o.workspace_bytes || o.tmp_bytes))
+		code = fault_set(
+			fault, WIRE_INVALID_ARGUMENT,
+			"SET_LIMITS: workspace and tmp are as large as they were made at the start");
+	*limits = o.limits;
+	return code;
 }
 
 static const struct bag_row rows[] = {
@@ -325,9 +354,9 @@ enum wire_error spawn_options_init(struct spawn_options *options, const uint8_t 
 	*options = (struct spawn_options){
 		.profile = PROFILE_STANDARD,
 		.sandboxed = true,
-		.memory_bytes = LIMIT_AGENT_MEMORY_BYTES,
-		.cpu_quota_us = LIMIT_AGENT_CPU_QUOTA_US,
-		.pids = LIMIT_AGENT_PIDS,
+		.limits = {.memory_bytes = LIMIT_AGENT_MEMORY_BYTES,
+			   .cpu_quota_us = LIMIT_AGENT_CPU_QUOTA_US,
+			   .pids = LIMIT_AGENT_PIDS},
 		.tmp_bytes = LIMIT_AGENT_TMP_BYTES,
 		.restarts_max = 5,
 		.restart_window_ms = 300000,

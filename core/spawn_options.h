@@ -13,6 +13,7 @@
 
 #include "core/bag.h"
 #include "core/base/cleanup.h"
+#include "sandbox/spec.h"
 
 enum profile {
 	PROFILE_STRICT,   /* a network namespace of its own, nothing in it */
@@ -46,7 +47,8 @@ struct spawn_options {
 	struct strv ro, rw; /* paths outside, absolute */
 	enum profile profile;
 	bool profile_given, sandboxed, require_limits, workspace_in_memory;
-	uint64_t memory_bytes, cpu_quota_us, pids, workspace_bytes, tmp_bytes;
+	struct launch_limits limits;
+	uint64_t workspace_bytes, tmp_bytes;
 	enum restart_policy restart;
 	uint64_t restarts_max, restart_window_ms;
 	uint64_t timeout_ms; /* of one life; 0: none */
@@ -57,6 +59,9 @@ struct spawn_options {
 enum wire_error spawn_options_init(struct spawn_options *options, const uint8_t *name,
 				   uint32_t name_len, struct cursor program, struct cursor bag,
 				   struct fault *fault);
+/* Just limits, for a live agent: what is not given is 0. WIRE_OK or a code with @fault filled. */
+enum wire_error spawn_limits_read(struct launch_limits *limits, struct cursor bag,
+				  struct fault *fault);
 void spawn_options_deinit(struct spawn_options *options);
 
 /* 1 to 63 of a-z A-Z 0-9 . _ -, the first a letter or digit: also the name of a directory. */

@@ -18,6 +18,7 @@ enum {
 	FRAME_BODY_MAX = FRAME_PAYLOAD_MAX + (64 << 10), /* with the arguments around it */
 	FRAME_DEPTH_MAX = 32,  /* nesting of arrays and maps in one argument, an empty one too */
 	FRAME_LIST_MAX = 2048, /* items in one answer of a call that lists */
+	FRAME_USAGE_MAX = 128, /* of LIST with usage, which reads files for each */
 	FRAME_VERSION = 1,
 };
 

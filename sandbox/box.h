@@ -63,6 +63,7 @@ struct box_terms {
 	struct launch_limits limits;
 	uint32_t layers; /* in force before the box builds itself: those of the cgroup */
 	const char *const *rw_paths; /* ends with NULL */
+	const char *cgroup;          /* its group; "": none */
 };
 
 /* What the steps of a program need. */

@@ -31,6 +31,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,8 +154,12 @@ static int set_uid(struct init *init)
 	return r;
 }
 
-static int forbid_namespaces(struct init *init)
+/* With its own group as the top of what it sees of groups. */
+static int finish_namespaces(struct init *init)
 {
+	if (is_sandboxed(init) && unshare(CLONE_NEWCGROUP) < 0)
+		return -errno;
+	/* From here on there are no more to be had. */
 	return is_sandboxed(init) ? write_proc("/proc/sys/user/max_user_namespaces", "0") : 0;
 }
 
@@ -426,7 +431,7 @@ static const struct {
 	{LAUNCH_STEP_ID_MAP, get_ids},
 	{LAUNCH_STEP_GID, set_gid},
 	{LAUNCH_STEP_UID, set_uid},
-	{LAUNCH_STEP_NAMESPACES, forbid_namespaces},
+	{LAUNCH_STEP_NAMESPACES, finish_namespaces},
 	{LAUNCH_STEP_HOSTNAME, set_hostname},
 	{LAUNCH_STEP_LOOPBACK, raise_loopback},
 	{LAUNCH_STEP_LOGS, open_logs},

@@ -235,6 +235,11 @@ int host_init(struct host *host)
 	return err_trace(r);
 }
 
+void host_note(struct host *host, enum launch_layer layer, bool on, const char *why)
+{
+	say(&host->probe, layer, on, "%s", why);
+}
+
 enum launch_layer host_missing(const struct host *host, const struct launch_spec *spec)
 {
 	static const enum launch_layer needed[] = {

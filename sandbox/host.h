@@ -23,6 +23,9 @@ struct host {
 /* Forks for a moment. What cannot be had is an entry of the probe, not an error. 0 or -errno. */
 int host_init(struct host *host);
 
+/* What has turned out later about a layer; @why it is off, or a remark, is copied. */
+void host_note(struct host *host, enum launch_layer layer, bool on, const char *why);
+
 /*
  * The first layer that @spec insists on and this host lacks, or LAUNCH_LAYER_COUNT. Landlock and
  * limits are no such layers: what is in force of them is reported.

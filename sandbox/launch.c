@@ -12,7 +12,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -144,6 +146,39 @@ int launcher_probe(const struct launcher *launcher, struct launch_probe *ret_pro
 		return err_raise(-EBADMSG);
 	*ret_probe = probe;
 	return 0;
+}
+
+int launcher_cgroups(const struct launcher *launcher, const char *id, const char *parent,
+		     int *ret_agents)
+{
+	struct packet_head head = {.op = PACKET_CGROUPS};
+	struct packet packet = {.body = NULL};
+	CLEANUP(fd_closep) int ours = -1, theirs = -1;
+	char names[2 * PATH_MAX];
+	int pair[2], len, r;
+
+	len = snprintf(names, sizeof(names), "%s%c%s", id, '\0', parent ? parent : "") + 1;
+	if (len > (int)sizeof(names))
+		return err_raise(-ENAMETOOLONG);
+	r = packet_pair(pair);
+	if (r)
+		return err_trace(r);
+	ours = pair[0];
+	theirs = pair[1];
+	r = packet_send(launcher->control, &head, names, (size_t)len, &theirs, 1, 0);
+	theirs = fd_close(theirs);
+	if (r == 0)
+		r = packet_recv(ours, &packet, 0);
+	if (r == PACKET_E_GONE)
+		return LAUNCH_E_GONE;
+	if (r)
+		return err_fold(r);
+	*ret_agents = packet.n_fds ? packet.fds[0] : -1;
+	packet.n_fds -= packet.n_fds > 0;
+	packet_close_fds(&packet);
+	if (packet.head.op != PACKET_CGROUPED)
+		return err_raise(-EBADMSG);
+	return packet.head.arg ? err_raise(-packet.head.arg) : 0;
 }
 
 int launcher_channel(const struct launcher *launcher, int *ret_channel)

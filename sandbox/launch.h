@@ -24,6 +24,10 @@
 #include "sandbox/spec.h"
 
 enum {
+	LAUNCH_WHY_MAX = 192,
+};
+
+enum {
 	LAUNCH_E_BUSY = 1, /* the launcher lags behind: read replies, try again when writable */
 	LAUNCH_E_TOO_BIG,  /* the spec does not fit into a message */
 	LAUNCH_E_GONE,     /* no launcher at the other end; every child of the channel is killed */
@@ -39,8 +43,9 @@ enum {
 	X(LIMIT, "limit")             /* EAGAIN: too many live processes */                  \
 	X(PREPARE, "prepare")         /* memory or descriptors of the launcher */            \
 	X(LAYER, "layer")             /* this system cannot; the reply's reason says what */ \
-	X(CGROUP, "cgroup")                                                                  \
-	X(BOX, "box") /* ENTER: ESRCH, no such agent is running */                           \
+	X(CGROUP, "cgroup")           /* the group cannot be made */                         \
+	X(LIMITS, "limits")           /* LAUNCH_BOX_LIMITS, and one of them does not hold */ \
+	X(BOX, "box")                 /* ENTER: ESRCH, no such agent is running */           \
 	X(CLONE, "clone")                                                                    \
 	X(ID_MAP, "id-map")                                                                  \
 	X(SIGNALS, "signals")                                                                \
@@ -103,6 +108,7 @@ const char *launch_step_name(enum launch_step step);
 	X(CGROUP_MEMORY, "cgroup-memory")                                                       \
 	X(CGROUP_CPU, "cgroup-cpu")                                                             \
 	X(CGROUP_PIDS, "cgroup-pids")                                                           \
+	X(CGROUP_IO, "cgroup-io")                                                               \
 	X(CGROUP_KILL, "cgroup-kill")                                                           \
 	X(CGROUP_FREEZE, "cgroup-freeze")
 
@@ -175,11 +181,21 @@ void launcher_reap(struct launcher *launcher);
 /* Waits for the launcher's answer. 0, LAUNCH_E_GONE or -errno (-EAGAIN: too many channels). */
 int launcher_channel(const struct launcher *launcher, int *ret_channel);
 
+/*
+ * Has the launcher keep agents in groups of cgroup v2, if this host can: their own subtree, named after
+ * @id, below @parent (from the top of the hierarchy) or, if that is NULL, below the group this process
+ * is in. Before the first launch. What a kernel of the same id left there is killed. The probe tells
+ * what came of it. @ret_agents: an O_PATH descriptor of the group of all agents, for cgroup_find_at(),
+ * the caller's; -1 without groups. 0, LAUNCH_E_GONE or -errno.
+ */
+int launcher_cgroups(const struct launcher *launcher, const char *id, const char *parent,
+		     int *ret_agents);
+
 /* What the launcher found out in its first moments, by trying, about what this host can do. */
 struct launch_probe {
 	struct {
 		uint32_t on;
-		char reason[SPEC_REASON_MAX]; /* why not; or more about what there is, as an ABI */
+		char reason[LAUNCH_WHY_MAX]; /* why not; or more about what there is, as an ABI */
 	} layers[LAUNCH_LAYER_COUNT];
 };
 

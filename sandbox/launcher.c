@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -50,6 +51,7 @@ enum {
 	/* Control, epoll, peers, openers, and the descriptors of one hostile message. */
 	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
 	CHILDREN_MIN = 16,
+	CGROUPS_PER_SWEEP = 256,
 };
 
 struct opener {
@@ -111,7 +113,7 @@ int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg)
 	if (!opener)
 		return -ENOMEM;
 
-	pid = launcher_clone(0, &opener->pidfd);
+	pid = launcher_clone(0, -1, &opener->pidfd);
 	if (pid == 0)
 		run(arg);
 	if (pid < 0) {
@@ -166,6 +168,62 @@ static bool is_seqpacket(int fd)
 	       !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_SEQPACKET;
 }
 
+/* What the host can do about limits. */
+static void note_cgroups(struct server *server)
+{
+	static const enum launch_layer layers[CGROUP_N_FEATURES] = {
+		[CGROUP_GROUPS] = LAUNCH_LAYER_COUNT,
+		[CGROUP_MEMORY] = LAUNCH_LAYER_CGROUP_MEMORY,
+		[CGROUP_CPU] = LAUNCH_LAYER_CGROUP_CPU,
+		[CGROUP_PIDS] = LAUNCH_LAYER_CGROUP_PIDS,
+		[CGROUP_IO] = LAUNCH_LAYER_CGROUP_IO,
+		[CGROUP_FREEZE] = LAUNCH_LAYER_CGROUP_FREEZE,
+		[CGROUP_KILL] = LAUNCH_LAYER_CGROUP_KILL,
+	};
+
+	for (unsigned i = CGROUP_GROUPS + 1; i < CGROUP_N_FEATURES; i++) {
+		const struct cgroup_state *state =
+			cgroup_state(&server->cgroups, (enum cgroup_feature)i);
+
+		host_note(&server->host, layers[i], state->on, state->why);
+	}
+}
+
+/* @body: id, NUL, parent, NUL. 0 or -errno. */
+static int open_cgroups(struct server *server, const char *body, size_t len)
+{
+	const char *parent = len ? memchr(body, '\0', len) : NULL;
+	const pid_t supervisors[] = {getppid(), getpid()};
+	struct cgroup_config config = {
+		.id = body,
+		.pids = supervisors,
+		.n_pids = 2,
+	};
+	int r;
+
+	if (!parent || body[len - 1] || parent + 1 == body + len || server->cgroups.dir >= 0)
+		return -EBADMSG;
+	parent++;
+	config.parent = *parent ? parent : NULL;
+	if (!cgroup_name_is_valid(config.id))
+		return -EINVAL;
+	r = cgroup_open(&server->cgroups, &config);
+	if (r)
+		cgroup_init(&server->cgroups);
+	note_cgroups(server);
+	return r;
+}
+
+static void serve_cgroups(struct server *server, int sock)
+{
+	struct packet_head head = {.op = PACKET_CGROUPED};
+	struct packet *packet = &server->packet;
+
+	head.arg = -open_cgroups(server, packet->body, packet->body_len);
+	(void)packet_send(sock, &head, NULL, 0, &server->cgroups.agents,
+			  server->cgroups.agents >= 0, MSG_DONTWAIT);
+}
+
 /* The caller waits at the other end of the one descriptor for READY, or for its end. */
 static void serve_control(struct server *server)
 {
@@ -194,6 +252,9 @@ static void serve_control(struct server *server)
 
 		r = packet_send(sock, &head, &server->host.probe, sizeof(server->host.probe), NULL,
 				0, MSG_DONTWAIT);
+	} else if (packet->head.op == PACKET_CGROUPS) {
+		serve_cgroups(server, sock);
+		r = 0;
 	}
 	if (r)
 		packet_send_ready(sock, -r);
@@ -276,6 +337,7 @@ static int server_init(struct server *server)
 	if (r)
 		return err_trace(r);
 
+	cgroup_init(&server->cgroups);
 	server->control = CONTROL_FD;
 	server->control_watch.fn = on_control;
 	server->packet.body = server->body;
@@ -303,6 +365,7 @@ static void server_deinit(struct server *server)
 		opener_free(server, opener);
 	}
 	CHECK(server->n_children == 0);
+	cgroup_close(&server->cgroups);
 	server->epoll = fd_close(server->epoll);
 	server->control = fd_close(server->control);
 }
@@ -318,12 +381,15 @@ int launcher_main(void)
 	packet_send_ready(CONTROL_FD, -r);
 	while (!r && !server.done) {
 		struct epoll_event event;
-		int timeout_ms = list_empty(&server.exited) ? -1 : SWEEP_INTERVAL_MS;
+		bool idle = list_empty(&server.exited) && !server.cgroups.n_retired;
+		int timeout_ms = idle ? -1 : SWEEP_INTERVAL_MS;
 		int n = epoll_wait(server.epoll, &event, 1, timeout_ms);
 
 		CHECK(n >= 0 || errno == EINTR);
-		if (n == 0)
+		if (n == 0) {
 			launcher_child_sweep(&server, server.children_max);
+			(void)cgroup_sweep(&server.cgroups, CGROUPS_PER_SWEEP);
+		}
 		if (n > 0) {
 			struct watch *watch = event.data.ptr;
 

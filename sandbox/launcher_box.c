@@ -27,11 +27,12 @@
 #include "sandbox/enter.h"
 #include "sandbox/identity.h"
 #include "sandbox/launcher_priv.h"
+#include "sandbox/limits.h"
 #include "sandbox/mount_api.h"
 
 enum {
-	NAMESPACES = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS |
-		     CLONE_NEWCGROUP,
+	/* Not CLONE_NEWCGROUP: it would show our own group. The init does it, from within its own. */
+	NAMESPACES = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS,
 };
 
 static bool is_sandboxed(const struct launch_spec *spec)
@@ -58,12 +59,12 @@ static uint32_t first_layers(const struct server *server, const struct launch_sp
 	return layers;
 }
 
-/* What is kept of a spec. One block: terms, paths that can be written, groups, their text. */
+/* What is kept of a spec. One block: terms, paths that can be written, groups, all text. */
 static struct box_terms *terms_new(const struct server *server, const struct launch_spec *spec)
 {
 	static const char *const always[] = {"/workspace", "/tmp", "/dev/shm"};
 	const struct launch_box *box = &spec->box;
-	size_t n_paths = 0, text_bytes = 0;
+	size_t n_paths = 0, text_bytes = strlen(box->cgroup) + 1;
 	struct box_terms *terms;
 	const char **paths;
 	gid_t *groups;
@@ -87,6 +88,7 @@ static struct box_terms *terms_new(const struct server *server, const struct lau
 		paths[n_paths++] = text;
 		text = stpcpy(text, box->binds[i].target) + 1;
 	}
+	terms->cgroup = strcpy(text, server->cgroups.agents >= 0 ? box->cgroup : "");
 	if (spec->n_groups)
 		memcpy(groups, spec->groups, spec->n_groups * sizeof(*groups));
 	terms->flags = box->flags;
@@ -124,8 +126,45 @@ static int send_order(int lifeline, enum box_order_type type, int signo)
 	return errno == EPIPE || errno == ECONNRESET ? -ESRCH : -errno;
 }
 
-int launcher_box_signal(const struct child *child, int signo, bool whole_tree)
+/* A descriptor of what holds the box's processes, the caller's; -1 without a group. 0 or -errno. */
+static int open_leaf(const struct server *server, const struct box_terms *terms, int *ret_leaf)
 {
+	CLEANUP(fd_closep) int group = -1;
+	int r = 0;
+
+	*ret_leaf = -1;
+	if (*terms->cgroup)
+		r = cgroup_find(&server->cgroups, terms->cgroup, &group);
+	if (!r && group >= 0)
+		r = cgroup_leaf(group, ret_leaf);
+	return r > 0 ? -ESRCH : r;
+}
+
+void launcher_box_ended(struct server *server, const struct child *child)
+{
+	CLEANUP(fd_closep) int leaf = -1;
+
+	if (!open_leaf(server, child->terms, &leaf) && leaf >= 0)
+		(void)cgroup_kill(leaf);
+}
+
+/* Stops or continues all of it at once, which it cannot notice. 0 or -errno. */
+static int freeze(const struct server *server, const struct child *child, bool frozen)
+{
+	CLEANUP(fd_closep) int leaf = -1;
+	int r = open_leaf(server, child->terms, &leaf);
+
+	if (!r)
+		r = cgroup_freeze(leaf, frozen);
+	return r > 0 ? -ESRCH : r;
+}
+
+int launcher_box_signal(struct server *server, const struct child *child, int signo,
+			bool whole_tree)
+{
+	if (whole_tree && (signo == SIGSTOP || signo == SIGCONT) &&
+	    child->terms->layers & 1u << LAUNCH_LAYER_CGROUP_FREEZE)
+		return freeze(server, child, signo == SIGSTOP);
 	if (signo == SIGKILL && child->terms->flags & LAUNCH_BOX_NAMESPACES)
 		return syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0) < 0 ? -errno
 											  : 0;
@@ -178,22 +217,64 @@ static int open_mounts(const struct launch_spec *spec, int *fds, enum launch_ste
 	return 0;
 }
 
+/* Makes the group with its limits. 0, or turned down. */
+static int make_group(struct server *server, struct child *child, const struct launch_spec *spec,
+		      const int *fds, struct refusal *reterr_refusal)
+{
+	struct cgroup_limits limits;
+	CLEANUP(fd_closep) int group = -1;
+	uint32_t asked, enforced = 0;
+	struct stat st = {0};
+	int r = 0;
+
+	if (spec->box.workspace_fd != SPEC_NO_FD)
+		(void)fstat(fds[spec->box.workspace_fd], &st);
+	limits_to_cgroup(&spec->box.limits, st.st_dev, &limits);
+	asked = cgroup_asked(&limits);
+	if (*child->terms->cgroup)
+		r = cgroup_make(&server->cgroups, child->terms->cgroup, &limits, &group, &enforced);
+	if (!r && *child->terms->cgroup) {
+		for (unsigned i = CGROUP_FREEZE; i <= CGROUP_KILL; i++)
+			enforced |= cgroup_state(&server->cgroups, i)->on ? CGROUP_BIT(i) : 0;
+		child->terms->layers |= limits_layers(enforced);
+		enforced &= asked;
+	}
+	if (r) /* nothing of that name is ours to remove */
+		child->terms->cgroup = "";
+	if (r)
+		return launcher_refuse(reterr_refusal, LAUNCH_STEP_CGROUP,
+				       r < 0                  ? -r
+				       : r == CGROUP_E_EXISTS ? EEXIST
+				       : r == CGROUP_E_GONE   ? ESRCH
+							      : EINVAL);
+	if (!(spec->box.flags & LAUNCH_BOX_LIMITS) || enforced == asked)
+		return 0;
+	(void)snprintf(reterr_refusal->reason.text, sizeof(reterr_refusal->reason.text),
+		       "no cgroup limit of %s%s%s%s",
+		       asked & ~enforced & CGROUP_BIT(CGROUP_MEMORY) ? "memory " : "",
+		       asked & ~enforced & CGROUP_BIT(CGROUP_CPU) ? "cpu " : "",
+		       asked & ~enforced & CGROUP_BIT(CGROUP_PIDS) ? "pids " : "",
+		       asked & ~enforced & CGROUP_BIT(CGROUP_IO) ? "io " : "");
+	return launcher_refuse(reterr_refusal, LAUNCH_STEP_LIMITS, ENOTSUP);
+}
+
 /* The clone, in the network and with the groups that the child shall have. A pid or -errno. */
 static pid_t clone_into(struct server *server, const struct box_terms *terms, unsigned long flags,
 			int *ret_pidfd)
 {
 	bool moved =
 		!(flags & CLONE_NEWNET) && flags & CLONE_NEWUSER && terms->net == LAUNCH_NET_EMPTY;
+	CLEANUP(fd_closep) int leaf = -1;
 	pid_t pid;
-	int r = 0;
+	int r = open_leaf(server, terms, &leaf);
 
-	if (terms->flags & LAUNCH_BOX_NAMESPACES)
+	if (!r && terms->flags & LAUNCH_BOX_NAMESPACES)
 		r = identity_set_groups(terms->groups, terms->n_groups);
 	if (r)
 		return r;
 	if (moved && setns(server->host.empty_net, CLONE_NEWNET) < 0)
 		return -errno;
-	pid = launcher_clone(flags | CLONE_PARENT, ret_pidfd);
+	pid = launcher_clone(flags | CLONE_PARENT, leaf, ret_pidfd);
 	/* A launcher that cannot leave it would start commands without network. */
 	if (moved && pid != 0)
 		CHECK(setns(server->host.own_net, CLONE_NEWNET) == 0);
@@ -228,6 +309,8 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 	child->terms = terms_new(server, spec);
 	if (!child->terms)
 		return launcher_refuse(reterr_refusal, LAUNCH_STEP_PREPARE, ENOMEM);
+	if (make_group(server, child, spec, fds, reterr_refusal))
+		return -1;
 	if (is_sandboxed(spec)) {
 		flags = NAMESPACES | (needs_own_net(server, spec) ? CLONE_NEWNET : 0);
 		step = LAUNCH_STEP_MOUNT_WORKSPACE;

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -38,13 +39,21 @@ enum {
 	SWEEP_PER_LAUNCH = 16, /* more leave than come, so the table cannot fill with the reaped */
 };
 
-pid_t launcher_clone(unsigned long flags, int *ret_pidfd)
+pid_t launcher_clone(unsigned long flags, int cgroup, int *ret_pidfd)
 {
 	int pidfd = -1;
+	struct clone_args args = {
+		.flags = flags | CLONE_PIDFD | CLONE_INTO_CGROUP,
+		.pidfd = (uintptr_t)&pidfd,
+		.cgroup = (unsigned)cgroup,
+	};
 	long pid;
 
-	/* The fourth and fifth argument change places between machines; both are unused. */
-	pid = syscall(SYS_clone, flags | CLONE_PIDFD, NULL, &pidfd, NULL, NULL);
+	/* Some hosts know only the older call. Its fourth and fifth argument change places; both are unused. */
+	if (cgroup >= 0)
+		pid = syscall(SYS_clone3, &args, sizeof(args));
+	else
+		pid = syscall(SYS_clone, flags | CLONE_PIDFD, NULL, &pidfd, NULL, NULL);
 	if (pid < 0)
 		return -errno;
 	if (pid > 0)
@@ -57,12 +66,13 @@ static bool is_reaped(const struct child *child)
 	return syscall(SYS_pidfd_send_signal, child->pidfd, 0, NULL, 0) < 0 && errno == ESRCH;
 }
 
-int launcher_child_signal(const struct child *child, int signo, bool whole_tree)
+int launcher_child_signal(struct server *server, const struct child *child, int signo,
+			  bool whole_tree)
 {
 	if (is_reaped(child))
 		return -ESRCH;
 	if (child->kind == LAUNCH_AGENT)
-		return launcher_box_signal(child, signo, whole_tree);
+		return launcher_box_signal(server, child, signo, whole_tree);
 	if (kill(-child->pid, signo) == 0)
 		return 0;
 	if (errno != ESRCH)
@@ -84,6 +94,8 @@ void launcher_child_free(struct server *server, struct child *child)
 		launcher_unwatch(server, child->pidfd);
 	(void)fd_close(child->pidfd);
 	(void)fd_close(child->lifeline);
+	if (child->terms && *child->terms->cgroup)
+		(void)cgroup_remove(&server->cgroups, child->terms->cgroup);
 	free(child->terms);
 	server->n_children--;
 	free(child);
@@ -225,13 +237,14 @@ static void on_death(struct server *server, struct watch *watch, uint32_t events
 	/* What entered a box with namespaces is gone with them; what entered another goes now. */
 	if (child->kind == LAUNCH_AGENT) {
 		child->lifeline = fd_close(child->lifeline);
+		launcher_box_ended(server, child);
 		if (child->terms->flags & LAUNCH_BOX_NAMESPACES)
 			return;
 		list_for_each (it, &child->peer->children) {
 			struct child *other = container_of(it, struct child, in_peer);
 
 			if (other->kind == LAUNCH_ENTER && other->box_id == child->id)
-				(void)launcher_child_signal(other, SIGKILL, true);
+				(void)launcher_child_signal(server, other, SIGKILL, true);
 		}
 	}
 }
@@ -287,7 +300,7 @@ static int status_open(struct server *server, struct child *child, int *ret_writ
 static int start_plain(struct server *server, struct child *child, const struct launch_spec *spec,
 		       const int *fds, int status, struct refusal *reterr_refusal)
 {
-	child->pid = launcher_clone(CLONE_PARENT, &child->pidfd);
+	child->pid = launcher_clone(CLONE_PARENT, -1, &child->pidfd);
 	if (child->pid == 0)
 		plain_run(&(struct plain_job){
 			.spec = spec,
@@ -353,7 +366,7 @@ int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
 	r = launcher_watch(server, child->pidfd, EPOLLIN, &child->exit_watch);
 	if (r) {
 		/* Nobody would see it end. The kernel gets it as a failed one, to reap. */
-		(void)launcher_child_signal(child, SIGKILL, true);
+		(void)launcher_child_signal(server, child, SIGKILL, true);
 		list_append(&server->exited, &child->in_exited);
 		answer(server, child, LAUNCH_FAILED,
 		       &(struct plain_failure){.step = LAUNCH_STEP_PREPARE, .error = -r});

@@ -117,7 +117,7 @@ static void signal_child(struct server *server, struct peer *peer)
 	if (signo < 1 || signo >= NSIG)
 		r = -EINVAL;
 	else if (child)
-		r = launcher_child_signal(child, signo, whole_tree);
+		r = launcher_child_signal(server, child, signo, whole_tree);
 	reply(server, peer, head->id, (struct packet_reply){.type = LAUNCH_KILLED, .error = -r});
 }
 
@@ -209,7 +209,7 @@ void launcher_peer_free(struct server *server, struct peer *peer)
 	while (!list_empty(&peer->children)) {
 		struct child *child = container_of(peer->children.next, struct child, in_peer);
 
-		(void)launcher_child_signal(child, SIGKILL, true);
+		(void)launcher_child_signal(server, child, SIGKILL, true);
 		launcher_child_free(server, child);
 	}
 	list_unlink(&peer->in_server);

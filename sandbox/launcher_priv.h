@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include "core/base/list.h"
+#include "sandbox/cgroup.h"
 #include "sandbox/host.h"
 #include "sandbox/launch.h"
 #include "sandbox/packet.h"
@@ -43,6 +44,7 @@ struct server {
 	int control;
 	struct watch control_watch;
 	struct host host;
+	struct cgroup_root cgroups; /* all off until the kernel asks for them */
 	struct rlimit core, nofile; /* as found at start, for the children */
 	struct list peers;
 	struct list openers;
@@ -109,8 +111,11 @@ int launcher_watch(struct server *server, int fd, uint32_t events, struct watch 
 /* Before close(): a copy of the descriptor elsewhere would keep the watch alive. */
 void launcher_unwatch(struct server *server, int fd);
 
-/* clone() like fork(), without its signal and with a pidfd. 0 in the child, a pid, or -errno. */
-pid_t launcher_clone(unsigned long flags, int *ret_pidfd);
+/*
+ * clone() like fork(), without its signal and with a pidfd, into the cgroup of @cgroup or, if that is
+ * -1, our own. 0 in the child, a pid, or -errno.
+ */
+pid_t launcher_clone(unsigned long flags, int cgroup, int *ret_pidfd);
 
 /* Owns @sock from here. 0 or -errno. */
 int launcher_peer_add(struct server *server, int sock);
@@ -139,13 +144,17 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 int launcher_enter_start(struct server *server, struct child *child, const struct child *box,
 			 const struct launch_spec *spec, const int *fds, int status,
 			 struct refusal *reterr_refusal);
-int launcher_box_signal(const struct child *child, int signo, bool whole_tree);
+int launcher_box_signal(struct server *server, const struct child *child, int signo,
+			bool whole_tree);
+/* The init of an agent has ended: so does what is left in its group. */
+void launcher_box_ended(struct server *server, const struct child *child);
 
 /* NULL, or the child of that name which is not reaped. */
 struct child *launcher_child_find(struct server *server, struct peer *peer, uint64_t id);
 
 /* Signals its process group, or in its box. 0 or -errno, -ESRCH once it is reaped. */
-int launcher_child_signal(const struct child *child, int signo, bool whole_tree);
+int launcher_child_signal(struct server *server, const struct child *child, int signo,
+			  bool whole_tree);
 void launcher_child_free(struct server *server, struct child *child);
 
 /* Forgets the reaped among the next @budget exited children. */

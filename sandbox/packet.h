@@ -40,6 +40,8 @@ enum packet_op {
 	PACKET_BOX_OPENER, /* on a channel; id of an agent; the opener's end; READY comes there */
 	PACKET_PROBE,      /* on control; the launcher's end */
 	PACKET_PROBED,     /* to that end; body: struct launch_probe */
+	PACKET_CGROUPS,    /* on control; the caller's end; body: id, NUL, parent or nothing, NUL */
+	PACKET_CGROUPED,   /* to that end; arg: errno; maybe a directory */
 };
 
 #define PACKET_WHOLE_TREE 0x100

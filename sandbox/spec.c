@@ -195,9 +195,10 @@ static int check_sandbox(const struct launch_spec *spec, struct spec_reason *ret
 
 static int check_host_box(const struct launch_box *box, struct spec_reason *reterr_reason)
 {
-	if (box->flags || box->net != LAUNCH_NET_HOST || box->seccomp != LAUNCH_SECCOMP_NONE ||
-	    box->n_binds || box->workspace_fd != SPEC_NO_FD || box->workspace_bytes ||
-	    box->tmp_bytes || *box->hostname)
+	if (box->flags & ~(uint32_t)LAUNCH_BOX_LIMITS || box->net != LAUNCH_NET_HOST ||
+	    box->seccomp != LAUNCH_SECCOMP_NONE || box->n_binds ||
+	    box->workspace_fd != SPEC_NO_FD || box->workspace_bytes || box->tmp_bytes ||
+	    *box->hostname)
 		return spec_refuse(reterr_reason,
 				   "part of a sandbox is asked for without namespaces");
 	return 0;
@@ -208,7 +209,8 @@ static int check_box(const struct launch_spec *spec, struct spec_reason *reterr_
 	const struct launch_box *box = &spec->box;
 	int r;
 
-	if (box->flags & ~(uint32_t)(LAUNCH_BOX_NAMESPACES | LAUNCH_BOX_LANDLOCK))
+	if (box->flags &
+	    ~(uint32_t)(LAUNCH_BOX_NAMESPACES | LAUNCH_BOX_LANDLOCK | LAUNCH_BOX_LIMITS))
 		return spec_refuse(reterr_reason, "flags has unknown bits");
 	if (box->net > LAUNCH_NET_LOOPBACK)
 		return spec_refuse(reterr_reason, "net %u is not known", box->net);
@@ -222,8 +224,8 @@ static int check_box(const struct launch_spec *spec, struct spec_reason *reterr_
 		return spec_refuse(reterr_reason, "more than %d binds", SPEC_BINDS_MAX);
 	if (box->log_fd == SPEC_NO_FD ? box->log_bytes != 0 : box->log_bytes < SPEC_LOG_BYTES_MIN)
 		return spec_refuse(reterr_reason, "log_bytes is less than %d", SPEC_LOG_BYTES_MIN);
-	if (!is_name(box->cgroup, "-_."))
-		return spec_refuse(reterr_reason, "cgroup is not a name");
+	if (strlen(box->cgroup) > SPEC_CGROUP_MAX)
+		return spec_refuse(reterr_reason, "cgroup is longer than %d", SPEC_CGROUP_MAX);
 	if (box->limits.cpu_quota_us && box->limits.cpu_quota_us < 1000)
 		return spec_refuse(reterr_reason, "cpu_quota_us is below 1000");
 	r = check_fds(spec, reterr_reason);

@@ -29,7 +29,8 @@ enum {
 	SPEC_REASON_MAX = 96,
 	SPEC_FDS_MAX = 96, /* sent with one spec */
 	SPEC_BINDS_MAX = 64,
-	SPEC_NAME_MAX = 63, /* of a host name and of a cgroup */
+	SPEC_NAME_MAX = 63, /* of a host name */
+	SPEC_CGROUP_MAX = 255,
 	SPEC_LOG_BYTES_MIN = 8192,
 	SPEC_NOFILE_MIN = 16, /* what the last steps before execve() open fits */
 };
@@ -47,6 +48,7 @@ enum launch_kind {
 enum launch_box_flags {
 	LAUNCH_BOX_NAMESPACES = 1 << 0, /* user, mount, pid, ipc, uts, cgroup; a root of its own */
 	LAUNCH_BOX_LANDLOCK = 1 << 1,   /* where the system has it; layers tell */
+	LAUNCH_BOX_LIMITS = 1 << 2,     /* not without a cgroup for every limit that is asked for */
 };
 
 /* What network a box with namespaces sees. The other kind of box has the host's. */
@@ -86,6 +88,7 @@ struct launch_limits {
 	uint64_t memory_bytes;
 	uint64_t cpu_quota_us; /* in every 100,000 us, of all cores together */
 	uint64_t pids;
+	uint64_t io_read_bytes, io_write_bytes; /* per second, of the disk with the workspace */
 };
 
 #define SPEC_NO_FD UINT32_MAX /* an index that names no descriptor */
@@ -125,7 +128,11 @@ struct launch_box {
 
 	struct launch_rlimits rlimits;
 	struct launch_limits limits;
-	const char *cgroup; /* name of the agent's group below the launcher's; "": none */
+	/*
+	 * The agent's group, where there are groups: NAME, or that of the agent whose limits hold for it
+	 * as well, a slash and NAME. Names are of letters, digits, - and _. "": none.
+	 */
+	const char *cgroup;
 };
 
 struct launch_spec {

@@ -82,6 +82,8 @@ static const struct field fields[] = {
 	FIELD("memory_bytes", TYPE_U64, AGENT, box.limits.memory_bytes),
 	FIELD("cpu_quota_us", TYPE_U64, AGENT, box.limits.cpu_quota_us),
 	FIELD("pids", TYPE_U64, AGENT, box.limits.pids),
+	FIELD("io_read_bytes", TYPE_U64, AGENT, box.limits.io_read_bytes),
+	FIELD("io_write_bytes", TYPE_U64, AGENT, box.limits.io_write_bytes),
 	FIELD("cgroup", TYPE_TEXT, AGENT, box.cgroup),
 };
 

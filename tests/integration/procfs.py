@@ -30,6 +30,29 @@ def zombies(parent: int) -> list[int]:
     return [pid for pid in children(parent) if (stat := _stat(pid)) and stat[0] == "Z"]
 
 
+def cgroup(pid: int) -> Path | None:
+    """Its group of cgroup v2; None without one, or when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for top in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        if (top / "cgroup.controllers").exists():
+            return next((top / line[4:] for line in lines if line.startswith("0::/")), None)
+    return None
+
+
+def stands_still(pid: int) -> bool:
+    """Whether it is stopped, by a signal or with its group."""
+    if (stat := _stat(pid)) and stat[0] == "T":
+        return True
+    group = cgroup(pid)
+    try:
+        return group is not None and "frozen 1" in (group / "cgroup.events").read_text()
+    except OSError:
+        return False
+
+
 def name(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()

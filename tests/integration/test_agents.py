@@ -318,17 +318,13 @@ def test_kill_with_grace_ends_who_does_not_act(client):
     assert client.call("KILL", "deaf", 100)["reason"] == "killed"
 
 
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def test_pause_and_resume(client):
     pid = client.call("SPAWN", "p", ["bash", "-c", "while :; do :; done"])["pid"]
     assert client.call("PAUSE", "p")["state"] == "paused"
-    wait_until(lambda: state_of(pid) == "T", "it stands still")
+    wait_until(lambda: procfs.stands_still(pid), "it stands still")
     assert client.call("LIST")[0]["state"] == "paused"
     assert client.call("RESUME", "p")["state"] == "running"
-    wait_until(lambda: state_of(pid) != "T", "it runs on")
+    wait_until(lambda: not procfs.stands_still(pid), "it runs on")
     client.call("PAUSE", "p")
     assert client.call("KILL", "p")["reason"] == "killed"
 
@@ -363,9 +359,10 @@ def test_kill_ends_restarts(client):
 def test_inspect_tells_everything(client):
     client.call("SPAWN", "seen", ["sleep", "100"], {"limits": {"memory": 256 << 20, "cpu_quota": 50000}})
     seen = client.call("INSPECT", "seen")
-    assert seen["limits"] == {"memory": 256 << 20, "cpu_quota": 50000, "max_pids": 256}
+    limits = {"memory": 256 << 20, "cpu_quota": 50000, "max_pids": 256, "io_read": 0, "io_write": 0}
+    assert seen["limits"] == limits
     assert seen["state"] == "running" and seen["restart_policy"] == "never"
-    assert set(seen["protections"]) == {"memory", "cpu", "pids", "workspace", "layers"}
+    assert set(seen["protections"]) == {"memory", "cpu", "pids", "io", "workspace", "layers"}
     assert client.call("INSPECT", seen["agent_id"])["name"] == "seen"
 
 

@@ -86,7 +86,7 @@ def test_the_list_shows_clients_only_when_asked_to(kernel):
     assert mine["kind"] == "external" and mine["state"] == "running"
     assert mine["core"] == me["core"]
     assert mine["calls"] == 4
-    keys = "id name kind state pid uid core uptime_ms calls parent sandboxed profile incarnation"
+    keys = "id name kind state pid uid core uptime_ms calls parent sandboxed profile incarnation protections"
     assert set(mine) == set(keys.split())
     other.close()
     kernels.wait_until(lambda: len(client.call("LIST", True)) == 1, "who has gone is not listed")

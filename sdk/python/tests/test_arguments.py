@@ -96,16 +96,24 @@ CALLS = {
     "pause": ({}, {"name": NAMES, "agent_id": INTEGERS}),
     "resume": ({}, {"name": NAMES, "agent_id": INTEGERS}),
     "inspect": ({}, {"name": NAMES, "agent_id": INTEGERS}),
+    "set_limits": (
+        {"limits": {"memory": 1 << 26}},
+        {
+            "name": NAMES,
+            "agent_id": INTEGERS,
+            "limits": [5, None, "memory", [1], {"disk": 1}, {"memory": -1}, {"memory": 1.5}, {5: 1}],
+        },
+    ),
     "logs": ({}, {"name": NAMES, "agent_id": INTEGERS, "stream": [5, None, "stdin", ["stdout"]]}),
 }
 # Those that need an agent beside what is tried.
-WHO = {"grace", "timeout", "stream"}
+WHO = {"grace", "timeout", "stream", "limits"}
 
 
 def whole(call, good, name, value):
     if name == "argv":
         good = {"name": "x"}
-    if name in WHO and call in {"kill", "wait", "logs"}:
+    if name in WHO and call in {"kill", "wait", "set_limits", "logs"}:
         good = {"name": "x"}
     return {**good, name: value}
 

@@ -6,7 +6,7 @@ from ._async_client import AsyncCloveClient
 from ._sync_client import CloveClient
 from ._version import __version__ as __version__
 from ._wire_table import ErrorCode, SyscallOp
-from .agents import AgentDetails, ExitResult, LogPiece, SpawnResult
+from .agents import AgentDetails, ExitResult, LimitsResult, LogPiece, SpawnResult
 from .errors import *  # noqa: F403
 from .models import (
     AgentInfo,
@@ -36,6 +36,7 @@ __all__ = [
     "FileContent",
     "KernelInfo",
     "KernelStats",
+    "LimitsResult",
     "LogPiece",
     "PollAsyncResult",
     "SpawnResult",

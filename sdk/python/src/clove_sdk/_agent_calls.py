@@ -13,11 +13,11 @@ from ._calls import Call
 from ._errors_base import ValidationError
 from ._results import Fields
 from ._wire_table import SyscallOp
-from .agents import AgentDetails, ExitResult, LogPiece, SpawnResult
+from .agents import AgentDetails, ExitResult, LimitsResult, LogPiece, SpawnResult
 
 PROFILES = ("strict", "standard", "loopback", "trusted", "none")
 POLICIES = ("never", "on-failure", "always")
-LIMITS = ("memory", "cpu_quota", "max_pids", "workspace", "tmp")
+LIMITS = ("memory", "cpu_quota", "max_pids", "io_read", "io_write", "workspace", "tmp")
 STREAMS = ("stdout", "stderr")
 # What ending an agent takes beyond its grace.
 KILL_MARGIN_SECONDS = 30.0
@@ -144,7 +144,7 @@ def _spawned(value: object) -> SpawnResult:
 
 def _protections(fields: Fields) -> dict[str, Any]:
     inner = fields.fields("protections")
-    names = ("memory", "cpu", "pids", "workspace")
+    names = ("memory", "cpu", "pids", "io", "workspace")
     found: dict[str, Any] = {name: inner.text(name) for name in names}
     found["layers"] = [str(name) for name in inner.items("layers")]
     return found
@@ -205,6 +205,22 @@ def _details(value: object) -> AgentDetails:
         calls=fields.integer("calls"),
         restarts=fields.integer("restarts"),
         limits=fields.fields("limits").integers(),
+        memory_bytes=fields.integer_or_none("memory_bytes"),
+        cpu_percent=fields.number_or_none("cpu_percent"),
+        processes=fields.integer_or_none("processes"),
+    )
+
+
+def set_limits(who: str | int, limits: Mapping[str, int]) -> Call[LimitsResult]:
+    return Call(SyscallOp.SET_LIMITS, [who, _limits(limits)], _limits_set)
+
+
+def _limits_set(value: object) -> LimitsResult:
+    fields = Fields(value, "SET_LIMITS")
+    return LimitsResult(
+        agent_id=fields.integer("agent_id"),
+        limits=fields.fields("limits").integers(),
+        protections=_protections(fields),
     )
 
 

@@ -92,6 +92,7 @@ def _kernel_info(value: object) -> KernelInfo:
         limits=fields.fields("limits").integers(),
         epoch=fields.integer("epoch"),
         sandbox=fields.boolean("sandbox"),
+        protections=fields.fields("protections").texts(),
     )
 
 
@@ -183,7 +184,7 @@ def _write_result(value: object) -> WriteResult:
 
 
 def list_agents(everybody: bool, after: int | None) -> Call[list[AgentInfo]]:
-    return Call(SyscallOp.LIST, [_arguments.flag("all", everybody), after], _agents)
+    return Call(SyscallOp.LIST, [_arguments.flag("all", everybody), after, True], _agents)
 
 
 def _agents(value: object) -> list[AgentInfo]:
@@ -206,6 +207,10 @@ def _agent(value: object) -> AgentInfo:
         sandboxed=fields.boolean("sandboxed"),
         profile=fields.text("profile"),
         incarnation=fields.integer("incarnation"),
+        memory_bytes=fields.integer_or_none("memory_bytes"),
+        cpu_percent=fields.number_or_none("cpu_percent"),
+        processes=fields.integer_or_none("processes"),
+        protections=fields.fields("protections").texts(),
     )
 
 

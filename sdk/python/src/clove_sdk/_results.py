@@ -88,6 +88,12 @@ class Fields:
     def number(self, key: str) -> float:
         return float(self._get(key, (int, float)))
 
+    def integer_or_none(self, key: str) -> int | None:
+        return None if self._map.get(key) is None else self.integer(key)
+
+    def number_or_none(self, key: str) -> float | None:
+        return None if self._map.get(key) is None else self.number(key)
+
     def boolean(self, key: str) -> bool:
         value: bool = self._get(key, bool)
         return value
@@ -110,3 +116,7 @@ class Fields:
     def integers(self) -> dict[str, int]:
         """All of it, as a map of names to integers."""
         return {str(key): self.integer(key) for key in self._map}
+
+    def texts(self) -> dict[str, str]:
+        """The same of names to texts."""
+        return {str(key): self.text(key) for key in self._map}

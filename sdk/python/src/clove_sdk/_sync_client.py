@@ -13,8 +13,8 @@ from ._sync_base import BaseClient
 from ._sync_transport import sleep
 from ._errors_base import ProtocolError, ValidationError
 from ._wire_errors import Busy
-from ._wire_table import FRAME_LIST_MAX, SyscallOp
-from .agents import AgentDetails, ExitResult, LogPiece, SpawnResult
+from ._wire_table import FRAME_USAGE_MAX, SyscallOp
+from .agents import AgentDetails, ExitResult, LimitsResult, LogPiece, SpawnResult
 from .errors import CommandFailed
 from .models import (
     AgentInfo,
@@ -175,7 +175,7 @@ class CloveClient(BaseClient):
             last = found[-1].id if found else None
             page = self._call(_calls.list_agents(all, last))
             found += page
-            if len(page) < FRAME_LIST_MAX:
+            if len(page) < FRAME_USAGE_MAX:
                 return found
 
     def spawn(
@@ -215,8 +215,9 @@ class CloveClient(BaseClient):
         rw: paths of this user that it sees at the same place. workspace: "disk" or "memory".
 
         limits: "memory" in bytes (512 MiB), "cpu_quota" in microseconds of every 100,000 (100,000: one
-        core), "max_pids" (256), "workspace" (of one in memory) and "tmp" in bytes. Where the host
-        cannot enforce one, the result's warnings say so; require_limits=True refuses instead.
+        core), "max_pids" (256), "io_read" and "io_write" in bytes per second (none), "workspace" (of one
+        in memory) and "tmp" in bytes. All but the last two hold for it and what it spawns together. Where
+        the host cannot enforce one, the result's warnings say so; require_limits=True refuses instead.
 
         restart_policy: "never", "on-failure" or "always", after a pause of 1 s that doubles up to 60 s;
         given up after max_restarts within restart_window seconds. timeout: seconds of one life. rights: of
@@ -273,6 +274,20 @@ class CloveClient(BaseClient):
     def resume(self, name: str | None = None, agent_id: int | None = None) -> bool:
         """Lets a paused agent run; True. AgentNotFound."""
         return self._call(_agent_calls.resume(_agent_calls.agent(name, agent_id)))
+
+    def set_limits(
+        self,
+        name: str | None = None,
+        agent_id: int | None = None,
+        *,
+        limits: Mapping[str, int],
+    ) -> LimitsResult:
+        """Changes limits of a live agent, at once and for its later lives. Keys as of spawn(), without
+        "workspace" and "tmp"; what is not given stays. LimitsUnavailable where no cgroup holds them,
+        AgentNotFound.
+        """
+        who = _agent_calls.agent(name, agent_id)
+        return self._call(_agent_calls.set_limits(who, limits))
 
     def inspect(
         self, name: str | None = None, agent_id: int | None = None

@@ -11,6 +11,7 @@ FRAME_PAYLOAD_MAX = 1048576
 FRAME_BODY_MAX = 1114112
 FRAME_DEPTH_MAX = 32
 FRAME_LIST_MAX = 2048
+FRAME_USAGE_MAX = 128
 FRAME_VERSION = 1
 
 
@@ -139,6 +140,8 @@ class SyscallOp(IntEnum):
     INSPECT = 0x201
     #: A piece of what an agent wrote; also after its end, while its name is known.
     LOGS = 0x202
+    #: Change limits of a live agent, at once and for its later lives; by cgroup or not at all.
+    SET_LIMITS = 0x203
     #: Counters of the kernel itself.
     STATS = 0x600
 

@@ -15,7 +15,7 @@ class SpawnResult(Result):
 
     agent_id: the same in list_agents(), hello() of the agent and KILL; kept over restarts, each of which is
     another incarnation, from 1. pid: of its program, on the host. profile: what confines it;
-    protections: how its limits hold, "memory", "cpu" and "pids" each "cgroup", "rlimit" or "none",
+    protections: how its limits hold, "memory", "cpu", "pids" and "io" each "cgroup", "rlimit" or "none",
     "workspace", and "layers", the names of what is in force. warnings: what is not enforced on this host.
     """
 
@@ -73,7 +73,10 @@ class ExitResult(Result):
 
 @dataclass(frozen=True, slots=True)
 class AgentDetails(Result):
-    """Answer of inspect(). spawned: as spawn() answers now. parent_id: 0 when a client started it."""
+    """Answer of inspect(). spawned: as spawn() answers now. parent_id: 0 when a client started it.
+
+    The last three: as in AgentInfo.
+    """
 
     spawned: SpawnResult
     state: str
@@ -84,6 +87,18 @@ class AgentDetails(Result):
     calls: int
     restarts: int
     limits: dict[str, int]
+    memory_bytes: int | None = None
+    cpu_percent: float | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsResult(Result):
+    """Answer of set_limits(): all limits as they are now, and by what they hold."""
+
+    agent_id: int
+    limits: dict[str, int]
+    protections: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

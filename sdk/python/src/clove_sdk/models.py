@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import json
 import signal as signals
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ._results import Result
@@ -22,7 +22,8 @@ class KernelInfo(Result):
     """Answer of hello(). capabilities: the calls that this kernel has. epoch: changes with each start.
 
     agent_id: who the kernel takes this client for. io: how it does its I/O. sandbox: False when it
-    runs with --no-sandbox. limits: by name, in bytes or counts.
+    runs with --no-sandbox. limits: by name, in bytes or counts. protections: by what this host holds an
+    agent to its "memory", "cpu", "pids" and "io": "cgroup", "rlimit" or "none".
     """
 
     version: str
@@ -36,6 +37,7 @@ class KernelInfo(Result):
     limits: dict[str, int]
     epoch: int
     sandbox: bool
+    protections: dict[str, str]
 
     OLDER_KEYS: ClassVar[dict[str, str]] = {"features": "capabilities"}
 
@@ -141,8 +143,8 @@ class AgentState(str, enum.Enum):
 class AgentInfo(Result):
     """An item of list_agents(). uid: of its owner. calls: made so far. parent_id: 0 without one.
 
-    kind: "spawned" or "external". memory_bytes and cpu_percent are None where the kernel does not
-    report them.
+    kind: "spawned" or "external". memory_bytes, processes, and cpu_percent, of one CPU on average over its
+    present life, are None where no cgroup counts them. protections: as in SpawnResult.
     """
 
     id: int
@@ -160,6 +162,8 @@ class AgentInfo(Result):
     incarnation: int = 0
     memory_bytes: int | None = None
     cpu_percent: float | None = None
+    processes: int | None = None
+    protections: dict[str, str] = field(default_factory=dict)
 
     @property
     def running(self) -> bool:
