@@ -24,8 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/agent_launch.h"
@@ -36,13 +34,6 @@
 #include "core/conn.h"
 #include "core/kernel.h"
 #include "sandbox/cgroup.h"
-
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-#ifndef __WALL
-#define __WALL 0x40000000
-#endif
 
 enum {
 	SIGNAL_RETRY_MS = 20,
@@ -82,17 +73,6 @@ static void state_set(struct agent *agent, enum agent_state state)
 
 /* ---- the end for good ---- */
 
-static void pidfd_close(struct agent *agent)
-{
-	int fd = agent->pidfd.fd;
-
-	if (fd < 0)
-		return;
-	loop_remove(agent->shard->loop, &agent->pidfd);
-	(void)close(fd);
-	agent->pidfd.fd = -1;
-}
-
 static void conn_drop(struct agent *agent)
 {
 	if (!agent->conn)
@@ -108,19 +88,25 @@ void agent_disconnected(struct agent *agent)
 	agent->conn = NULL;
 }
 
+static void descriptors_release(struct agent *agent, uint32_t keep)
+{
+	descriptors_keep(&agent->shard->kernel->descriptors, &agent->descriptors, keep);
+}
+
 static void agent_free(struct agent *agent)
 {
 	struct shard *shard = agent->shard;
 
 	conn_drop(agent);
 	channel_remove(&agent->launch);
-	pidfd_close(agent);
+	child_deinit(&agent->child);
 	agent->report_fd = fd_close(agent->report_fd);
 	for (unsigned i = 0; i < 3; i++)
 		agent->child_fds[i] = fd_close(agent->child_fds[i]);
 	timer_unset(&shard->timers, &agent->timer);
 	timer_unset(&shard->timers, &agent->retry);
 	agent_home_deinit(&agent->home);
+	descriptors_release(agent, 0);
 	spawn_options_deinit(&agent->options);
 	agent_table_give_back(shard->kernel->agents, agent->entry);
 	list_unlink(&agent->link);
@@ -228,6 +214,12 @@ static void restart(struct agent *agent)
 	agent->fault.code = WIRE_OK;
 	agent->lost = false;
 	state_set(agent, AGENT_STARTING);
+	if (!descriptors_take(&agent->shard->kernel->descriptors, &agent->descriptors,
+			      agent_descriptors(&agent->options))) {
+		(void)fault_set(&agent->fault, WIRE_BUSY, "no descriptors for another agent");
+		life_end(agent);
+		return;
+	}
 	agent->task = (struct file_task){.run = home_run, .done = home_done, .drop = home_drop};
 	agent->preparing = true;
 	if (!files_submit_task(agent->shard->kernel->files, agent->shard, &agent->task, &fault))
@@ -306,9 +298,13 @@ static void life_end(struct agent *agent)
 	channel_remove(&agent->launch);
 	conn_drop(agent);
 	agent_home_deinit(&agent->home);
+	for (unsigned i = 0; i < 3; i++)
+		agent->child_fds[i] = fd_close(agent->child_fds[i]);
 	agent->report_fd = fd_close(agent->report_fd);
-	agent->launching = agent->exited = false;
-	agent->init = agent->program = 0;
+	agent->launching = false;
+	agent->program = 0;
+	child_deinit(&agent->child);
+	descriptors_release(agent, 0);
 	if (agent->fault.code)
 		agent->end = (struct agent_end){
 			.reason = agent->kill_wanted ? agent->because : AGENT_START_FAILED,
@@ -345,7 +341,7 @@ static bool ran_out_of_memory(const struct agent *agent)
 }
 
 static void end_judge(struct agent *agent, const struct launch_report *report,
-		      const siginfo_t *status)
+		      const siginfo_t *status, bool oom)
 {
 	struct agent_end *end = &agent->end;
 
@@ -365,7 +361,7 @@ static void end_judge(struct agent *agent, const struct launch_report *report,
 		end->killed_by = agent->killed_by;
 	} else if (agent->lost) {
 		end->reason = AGENT_LOST;
-	} else if (ran_out_of_memory(agent)) {
+	} else if (oom) {
 		end->reason = AGENT_OUT_OF_MEMORY;
 	} else if (end->signal || !report) {
 		end->reason = AGENT_SIGNALLED;
@@ -378,50 +374,24 @@ static void end_judge(struct agent *agent, const struct launch_report *report,
 static void reap(struct agent *agent)
 {
 	struct launch_report report;
-	siginfo_t status = {0};
+	siginfo_t status;
 	ssize_t n;
+	bool oom;
 
 	if (agent->signals_out)
 		return;
 	/* The init wrote it before it ended, or never will. */
 	n = agent->report_fd < 0 ? 0 : read(agent->report_fd, &report, sizeof(report));
-	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status,
-		     WEXITED | WNOHANG | WNOWAIT | __WALL);
+	oom = ran_out_of_memory(agent);
+	child_reap(&agent->child, &status);
 	if (!agent->fault.code)
-		end_judge(agent, n == sizeof(report) ? &report : NULL, &status);
-	(void)waitid((idtype_t)P_PIDFD, (id_t)agent->pidfd.fd, &status, WEXITED | WNOHANG | __WALL);
-	pidfd_close(agent);
+		end_judge(agent, n == sizeof(report) ? &report : NULL, &status, oom);
 	life_end(agent);
 }
 
-static void on_pidfd(struct loop_source *source)
+static void on_init_end(struct child *child)
 {
-	struct agent *agent = container_of(source, struct agent, pidfd);
-
-	agent->exited = true;
-	reap(agent);
-}
-
-static const struct loop_handler pidfd_handler = {.ready = on_pidfd};
-
-/* The init is there, whether it does well or not: from here on it is ours to reap. */
-static int adopt(struct agent *agent, struct launch_reply *reply)
-{
-	struct loop *loop = agent->shard->loop;
-	int r;
-
-	agent->init = reply->pid;
-	agent->program = reply->program;
-	if (reply->pidfd < 0)
-		reply->pidfd = (int)syscall(SYS_pidfd_open, reply->pid, 0);
-	if (reply->pidfd < 0)
-		return err_raise(-errno);
-	r = loop_add(loop, &agent->pidfd, reply->pidfd, &pidfd_handler);
-	if (r)
-		return err_trace(r);
-	reply->pidfd = -1;
-	loop_want_ready(loop, &agent->pidfd);
-	return 0;
+	reap(container_of(child, struct agent, child));
 }
 
 static void launched(struct agent *agent, const struct launch_reply *reply)
@@ -450,17 +420,17 @@ void agent_answered(struct agent *agent, struct launch_reply *reply)
 {
 	agent->launching = false;
 	agent_home_deinit(&agent->home);
+	descriptors_release(agent, LIMIT_AGENT_FDS);
 	if (reply->type == LAUNCH_FAILED)
 		agent_launch_fault(agent, reply);
-	if (reply->pid && adopt(agent, reply)) {
-		(void)fault_set(&agent->fault, WIRE_BUSY, "no descriptor left to watch the agent");
-		(void)channel_signal(agent->shard, &agent->launch, SIGKILL, true);
-		life_end(agent);
-	} else if (reply->type == LAUNCH_LAUNCHED) {
+	agent->program = reply->program;
+	/* The init is there, whether it does well or not: from here on it is ours to reap. */
+	if (reply->pid)
+		child_adopt(&agent->child, reply);
+	if (reply->type == LAUNCH_LAUNCHED)
 		launched(agent, reply);
-	} else if (!reply->pid) {
+	else if (!reply->pid)
 		life_end(agent);
-	}
 	/* Otherwise the failed init ends by itself, and is answered for when it has been reaped. */
 }
 
@@ -475,7 +445,7 @@ void agent_signalled(struct agent *agent, int error)
 
 	if (agent->signals_out)
 		agent->signals_out--;
-	if (agent->exited)
+	if (agent->child.exited)
 		reap(agent);
 	else if (error && error != ESRCH && agent->kill_wanted)
 		(void)timer_set(&shard->timers, &agent->retry,
@@ -487,14 +457,23 @@ void agent_lost(struct agent *agent)
 {
 	agent->lost = true;
 	agent->signals_out = 0;
-	if (agent->exited)
+	if (agent->child.exited)
 		reap(agent);
 }
 
 static void life_begin(struct agent *agent)
 {
-	if (agent_launch(agent))
+	if (child_reserve(&agent->child, agent->shard, on_init_end)) {
+		(void)fault_set(&agent->fault, WIRE_BUSY, "no memory for another agent");
 		life_end(agent);
+	} else if (agent_launch(agent)) {
+		life_end(agent);
+	}
+}
+
+uint32_t agent_descriptors(const struct spawn_options *options)
+{
+	return LIMIT_AGENT_FDS_START + (uint32_t)(options->ro.count + options->rw.count);
 }
 
 void agent_start(struct shard *shard, struct agent_spawn *spawn)
@@ -526,9 +505,11 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->rights = spawn->rights;
 	agent->options = spawn->options;
 	agent->home = spawn->home;
+	agent->descriptors = spawn->descriptors;
+	spawn->descriptors = 0;
 	spawn->options = (struct spawn_options){0};
 	agent_home_init(&spawn->home);
-	agent->report_fd = agent->pidfd.fd = -1;
+	agent->report_fd = -1;
 	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;
 	agent->incarnation = 1;
 	agent->born_ns = agent->start_ns = agent->window_ns = shard->now_ns;
@@ -549,7 +530,7 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 
 static bool is_alive(const struct agent *agent)
 {
-	return agent->pidfd.fd >= 0 && !agent->exited;
+	return agent->child.pid && !agent->child.exited;
 }
 
 /* True when it is on its way, or there is nobody to signal. */
@@ -603,7 +584,7 @@ void agent_kill(struct agent *agent, enum agent_reason because, uint32_t by, uin
 		agent->killed_by = by;
 	}
 	/* While it starts the answer will come, and the kill with it. */
-	if (agent->launching || agent->preparing || agent->exited)
+	if (agent->launching || agent->preparing || agent->child.exited)
 		return;
 	if (!is_alive(agent)) {
 		timer_unset(&shard->timers, &agent->timer);

@@ -15,6 +15,7 @@
 #include "core/agent_home.h"
 #include "core/base/list.h"
 #include "core/channel.h"
+#include "core/child.h"
 #include "core/directory.h"
 #include "core/errand.h"
 #include "core/files.h"
@@ -36,11 +37,12 @@ struct agent {
 	struct agent_home home; /* its descriptors only while it starts */
 
 	struct launch launch;
-	struct loop_source pidfd; /* of the init */
-	int report_fd;            /* read end; struct launch_report */
-	int child_fds[3];         /* until sent: stdin, socket, report; -1 none */
-	struct conn *conn;        /* NULL when its program closed it */
-	pid_t init, program;
+	struct child child;   /* the init */
+	uint32_t descriptors; /* of the kernel's budget */
+	int report_fd;        /* read end; struct launch_report */
+	int child_fds[3];     /* until sent: stdin, socket, report; -1 none */
+	struct conn *conn;    /* NULL when its program closed it */
+	pid_t program;
 	char group[LIMIT_AGENT_GROUP_BYTES]; /* of this life, among those of the launcher */
 	uint32_t layers;
 	uint32_t landlock_abi;
@@ -50,12 +52,11 @@ struct agent {
 	uint64_t born_ns, start_ns;     /* of the first life, of this one */
 	uint64_t window_ns, backoff_ms; /* restarts are counted since; next pause */
 	uint32_t window_restarts;
-	struct timer timer;   /* wall clock, then grace, then pause before a restart */
-	struct timer retry;   /* of a signal that found the channel full */
-	bool kill_wanted;     /* no restart */
-	unsigned signals_out; /* on their way to the launcher: no reaping */
-	bool launching, exited,
-		lost; /* asked for; the init has ended, is not reaped; so has the launcher */
+	struct timer timer;        /* wall clock, then grace, then pause before a restart */
+	struct timer retry;        /* of a signal that found the channel full */
+	bool kill_wanted;          /* no restart */
+	unsigned signals_out;      /* on their way to the launcher: no reaping */
+	bool launching, lost;      /* asked for; the launcher has died */
 	enum agent_reason because; /* of kill_wanted: KILLED or TIMED_OUT */
 	uint32_t killed_by;
 	struct agent_end end; /* of the latest life */
@@ -84,13 +85,17 @@ struct agent_spawn {
 	struct shard *place;
 	struct spawn_options options;
 	struct agent_home home;
+	uint32_t descriptors;    /* of the kernel's budget */
 	const char *warnings[4]; /* static texts */
 	unsigned warning_count;
 };
 
+/* How many descriptors it takes to start one. */
+uint32_t agent_descriptors(const struct spawn_options *options);
+
 /*
  * In the core @spawn->place: starts the agent, whose name is reserved and whose home is open. Takes
- * over the options and the home; the errand returns when the agent runs or has failed.
+ * over the options, the home and the descriptors; the errand returns when the agent runs or has failed.
  */
 void agent_start(struct shard *shard, struct agent_spawn *spawn);
 

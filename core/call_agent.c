@@ -141,8 +141,8 @@ static void spawn_free(struct errand *errand)
 {
 	struct agent_spawn *spawn = spawn_of(errand);
 
-	if (spawn->place)
-		(void)atomic_fetch_sub_explicit(&spawn->place->load, 1, memory_order_relaxed);
+	descriptors_keep(&spawn->place->kernel->descriptors, &spawn->descriptors, 0);
+	(void)atomic_fetch_sub_explicit(&spawn->place->load, 1, memory_order_relaxed);
 	msgpack_sbuffer_destroy(&spawn->errand.reply);
 	spawn_options_deinit(&spawn->options);
 	agent_home_deinit(&spawn->home);
@@ -350,6 +350,10 @@ enum wire_error call_spawn(struct call *call)
 	spawn->parent = conn->spawned ? conn->spawned->id : 0;
 	spawn->rights = spawn->options.rights & conn->rights;
 	spawn->place = place(kernel);
+	if (!code && !descriptors_take(&kernel->descriptors, &spawn->descriptors,
+				       agent_descriptors(&spawn->options)))
+		code = fault_set(&call->fault, WIRE_BUSY,
+				 "no descriptors left for another agent; try again");
 	if (!code)
 		code = spawn_go(call, spawn);
 	if (code)

@@ -244,7 +244,7 @@ enum wire_error call_stats(struct call *call)
 	pack_map(pk, 5);
 	pack_key_text(pk, "io", loop_backend_name(kernel->io.backend));
 	pack_key_uint(pk, "connections",
-		      atomic_load_explicit(&kernel->connections, memory_order_relaxed));
+		      atomic_load_explicit(&kernel->descriptors.connections, memory_order_relaxed));
 	pack_text(pk, "cores");
 	pack_array(pk, kernel->core_count);
 	for (unsigned i = 0; i < kernel->core_count; i++)

@@ -14,6 +14,10 @@
 #include "core/shard.h"
 #include "ipc/pack.h"
 
+enum {
+	BOX_FDS = 2, /* the opener's socket, and what it opens */
+};
+
 static struct file_op *op_of(struct request *request)
 {
 	return container_of(request, struct file_op, request);
@@ -53,14 +57,21 @@ static void op_answer(struct request *request)
 	conn_end(conn, request->op, WIRE_FLAG_REPLY, request->id);
 }
 
+/* One that was not submitted, or is over. */
+static void op_drop(struct shard *shard, struct file_op *op)
+{
+	(void)fd_close(op->box_opener);
+	descriptors_keep(&shard->kernel->descriptors, &op->descriptors, 0);
+	free(op->data);
+	free(op);
+}
+
 static void op_free(struct request *request)
 {
 	struct file_op *op = op_of(request);
 
 	files_uncharge(request->shard->kernel->files, op);
-	(void)fd_close(op->box_opener);
-	free(op->data);
-	free(op);
+	op_drop(request->shard, op);
 }
 
 static const struct request_type op_type = {
@@ -93,31 +104,27 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 	op->box_opener = -1;
 	memcpy(op->path, path, len);
 	/* What a sandboxed agent names is looked for in its box, and opened as it could itself. */
-	if (agent && agent->options.sandboxed &&
-	    (!channel_is_open(shard) ||
-	     opener_start_in_box(shard->channel.fd, agent->launch.id, &op->box_opener))) {
-		free(op);
+	if (!agent || !agent->options.sandboxed)
+		return op;
+	if (!descriptors_take(&shard->kernel->descriptors, &op->descriptors, BOX_FDS))
+		(void)fault_set(&call->fault, WIRE_BUSY, "no descriptors left; try again");
+	else if (!channel_is_open(shard) ||
+		 opener_start_in_box(shard->channel.fd, agent->launch.id, &op->box_opener))
 		(void)fault_set(&call->fault, WIRE_BUSY, "the launcher lags behind; try again");
-		return NULL;
-	}
-	return op;
-}
-
-/* One that was not submitted. */
-static void op_drop(struct file_op *op)
-{
-	(void)fd_close(op->box_opener);
-	free(op->data);
-	free(op);
+	else
+		return op;
+	op_drop(shard, op);
+	return NULL;
 }
 
 static enum wire_error op_submit(struct call *call, struct file_op *op)
 {
-	struct files *files = call->conn->shard->kernel->files;
+	struct shard *shard = call->conn->shard;
+	struct files *files = shard->kernel->files;
 	enum wire_error code = request_start(&op->request, call, &op_type);
 
 	if (code) {
-		op_drop(op);
+		op_drop(shard, op);
 		return code;
 	}
 	if (files_submit(files, op, &op->fault))
@@ -135,7 +142,7 @@ enum wire_error call_read(struct call *call)
 	op->offset = call_uint(call, 1, 0);
 	op->length = length < FRAME_PAYLOAD_MAX ? (uint32_t)length : FRAME_PAYLOAD_MAX;
 	if (op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
-		op_drop(op);
+		op_drop(call->conn->shard, op);
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large");
 	}
 	return op_submit(call, op);
@@ -187,7 +194,7 @@ enum wire_error call_write(struct call *call)
 	if (!op->data || op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
 		bool memory = op->data;
 
-		op_drop(op);
+		op_drop(call->conn->shard, op);
 		return memory ? fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large")
 			      : fault_set(&call->fault, WIRE_BUSY, "no memory");
 	}

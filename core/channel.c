@@ -132,6 +132,7 @@ static void channel_lost(struct shard *shard)
 			}
 		}
 	}
+	strays_tell(shard);
 }
 
 static void on_ready(struct loop_source *source)

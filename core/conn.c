@@ -121,15 +121,21 @@ int conn_open(struct shard *shard, int fd)
 
 int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
 {
+	struct descriptors *descriptors = &shard->kernel->descriptors;
+	CLEANUP(fd_closep) int owned_fd = fd;
 	struct conn *conn = NULL;
-	int r = conn_new(shard, fd, agent->entry, agent->rights, &conn);
+	int r;
 
-	if (r)
+	if (!descriptors_take_connection(descriptors))
+		return err_raise(-EMFILE);
+	r = conn_new(shard, TAKE_FD(owned_fd), agent->entry, agent->rights, &conn);
+	if (r) {
+		descriptors_give_connection(descriptors);
 		return err_trace(r);
+	}
 	conn->spawned = agent;
 	agent->conn = conn;
 	(void)atomic_fetch_add_explicit(&shard->load, 1, memory_order_relaxed);
-	(void)atomic_fetch_add_explicit(&shard->kernel->connections, 1, memory_order_relaxed);
 	return 0;
 }
 

@@ -43,6 +43,7 @@ struct file_op {
 	uint8_t *data;   /* owned; what was read, or is to be written */
 	size_t charged;  /* bytes counted against LIMIT_FILES_BYTES */
 	int box_opener; /* owned: of the box it is for, not awaited yet; -1: as the kernel's user */
+	uint32_t descriptors; /* of the kernel's budget, for box_opener and what it opens */
 
 	/* results */
 	struct fault fault; /* code 0: success */

@@ -10,7 +10,8 @@
  * The command has ended when its own process has: what is in its pipes then is read, and it is reaped. A process it
  * left behind in the background keeps running and keeps the pipe's other end, but nobody
  * reads it any more. A timeout kills the whole process group instead. The process id must not be
- * reused while a kill for it is on its way to the launcher, so reaping waits for KILLED.
+ * reused while a kill for it is on its way to the launcher, so reaping waits for KILLED. However it is answered,
+ * the job stays until its process has been reaped.
  *
  * Output above the cap is read and thrown away, so that the command never blocks on a full pipe, and counted.
  */
@@ -22,8 +23,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/agent.h"
@@ -31,21 +30,15 @@
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/channel.h"
+#include "core/child.h"
 #include "core/request.h"
 #include "core/shard.h"
 #include "core/stdin_file.h"
 #include "ipc/pack.h"
 #include "sandbox/launch.h"
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-#ifndef __WALL
-#define __WALL 0x40000000
-#endif
-
 enum {
-	KILL_RETRY_MS = 20, /* the channel was full */
+	KILL_RETRY_MS = 20, /* the launcher could not be told, or could not do it */
 };
 
 enum job_state {
@@ -71,10 +64,10 @@ struct job {
 	uint64_t box_id; /* of the launch of the agent in whose box it runs; 0: on the host */
 	struct exec_options options; /* until the launcher has answered */
 	int child_fds[3];            /* until it was asked: stdin, or -1 for none; stdout; stderr */
+	uint32_t descriptors;        /* of the kernel's budget */
 	enum job_state state;
 	bool timed_out, kill_wanted, kill_pending;
-	pid_t pid;
-	struct loop_source pidfd;
+	struct child child;
 	struct job_pipe out, err;
 	uint32_t output_max;
 	uint64_t timeout_ms; /* from the launch */
@@ -102,22 +95,29 @@ static void pipe_close(struct shard *shard, struct job_pipe *pipe)
 	pipe->source.fd = -1;
 }
 
-static void pidfd_close(struct job *job)
-{
-	int fd = job->pidfd.fd;
-
-	if (fd < 0)
-		return;
-	loop_remove(job->request.shard->loop, &job->pidfd);
-	(void)close(fd);
-	job->pidfd.fd = -1;
-}
-
 /* The command's side of the descriptors: it has them now, or never will. */
 static void launch_release(struct job *job)
 {
+	struct descriptors *descriptors = &job->request.shard->kernel->descriptors;
+
 	for (unsigned i = 0; i < 3; i++)
 		job->child_fds[i] = fd_close(job->child_fds[i]);
+	descriptors_keep(descriptors, &job->descriptors, LIMIT_JOB_FDS);
+}
+
+/* Everything that only a process needs, running or about to. */
+static void process_release(struct job *job)
+{
+	struct shard *shard = job->request.shard;
+
+	channel_remove(&job->launch);
+	timer_unset(&shard->timers, &job->timer);
+	launch_release(job);
+	exec_options_deinit(&job->options);
+	pipe_close(shard, &job->out);
+	pipe_close(shard, &job->err);
+	child_deinit(&job->child);
+	descriptors_keep(&shard->kernel->descriptors, &job->descriptors, 0);
 }
 
 static void job_free(struct request *request)
@@ -125,13 +125,7 @@ static void job_free(struct request *request)
 	struct job *job = job_of(request);
 	struct shard *shard = request->shard;
 
-	launch_release(job);
-	exec_options_deinit(&job->options);
-	pipe_close(shard, &job->out);
-	pipe_close(shard, &job->err);
-	pidfd_close(job);
-	timer_unset(&shard->timers, &job->timer);
-	channel_remove(&job->launch);
+	process_release(job);
 	list_unlink(&job->link);
 	shard->job_count--;
 	shard->job_bytes -= job->out.kept.cap + job->err.kept.cap;
@@ -176,16 +170,8 @@ static void job_answer(struct request *request)
 /* Everything is over but the answer; the descriptors go now, the reply may have to wait for room. */
 static void job_finish(struct job *job)
 {
-	struct shard *shard = job->request.shard;
-
 	job->state = JOB_DONE;
-	channel_remove(&job->launch);
-	timer_unset(&shard->timers, &job->timer);
-	launch_release(job);
-	exec_options_deinit(&job->options);
-	pipe_close(shard, &job->out);
-	pipe_close(shard, &job->err);
-	pidfd_close(job);
+	process_release(job);
 	request_finish(&job->request);
 }
 
@@ -198,6 +184,22 @@ static void job_fail(struct job *job, enum wire_error code, const char *text)
 /* ---- killing ---- */
 
 static void on_timer(struct timer *timer);
+
+/* Without the launcher. Not reaped yet, so the id is still the command's; same user, so allowed. */
+static void kill_group(struct job *job)
+{
+	CHECK(job->child.pid > 1);
+	(void)kill(-job->child.pid, SIGKILL);
+}
+
+static void kill_later(struct job *job)
+{
+	struct shard *shard = job->request.shard;
+
+	if (timer_set(&shard->timers, &job->timer, shard->now_ns + KILL_RETRY_MS * CLOCK_NS_PER_MS,
+		      on_timer))
+		kill_group(job);
+}
 
 static void job_kill(struct job *job)
 {
@@ -213,16 +215,14 @@ static void job_kill(struct job *job)
 	if (job->state != JOB_RUNNING || job->kill_pending)
 		return;
 	if (!channel_is_open(shard)) {
-		/* No launcher to ask. Not reaped yet, so the id is still the command's; same user, so allowed. */
-		(void)kill(-job->pid, SIGKILL);
+		kill_group(job);
 		return;
 	}
 	r = channel_signal(shard, &job->launch, SIGKILL, true);
 	if (!r)
 		job->kill_pending = true;
-	else if (r == LAUNCH_E_BUSY)
-		(void)timer_set(&shard->timers, &job->timer,
-				shard->now_ns + KILL_RETRY_MS * CLOCK_NS_PER_MS, on_timer);
+	else if (r != LAUNCH_E_GONE) /* of that on_lost() tells */
+		kill_later(job);
 }
 
 static void on_timer(struct timer *timer)
@@ -315,50 +315,26 @@ static void pipe_drain(struct job_pipe *pipe)
 
 static void job_reap(struct job *job)
 {
-	int r;
-
 	if (job->kill_pending)
 		return;
 	pipe_drain(&job->out);
 	pipe_drain(&job->err);
-	r = waitid((idtype_t)P_PIDFD, (id_t)job->pidfd.fd, &job->status,
-		   WEXITED | WNOHANG | __WALL);
+	child_reap(&job->child, &job->status);
 	job->end_ns = clock_now_ns();
-	if (!job->fault.code && (r || !job->status.si_pid))
+	if (!job->fault.code && !job->status.si_pid)
 		(void)fault_set(&job->fault, WIRE_INTERNAL, "the command's exit status is lost");
 	job_finish(job);
 }
 
-static void on_pidfd(struct loop_source *source)
+static void on_process_end(struct child *child)
 {
-	struct job *job = container_of(source, struct job, pidfd);
+	struct job *job = container_of(child, struct job, child);
 
 	job->state = JOB_EXITED;
 	job_reap(job);
 }
 
-static const struct loop_handler pidfd_handler = {.ready = on_pidfd};
-
 /* ---- replies of the launcher ---- */
-
-/* The process is there, running or already failed: from here on it is ours to reap. */
-static int job_adopt(struct job *job, struct launch_reply *reply)
-{
-	struct loop *loop = job->request.shard->loop;
-	int r;
-
-	job->pid = reply->pid;
-	if (reply->pidfd < 0)
-		reply->pidfd = (int)syscall(SYS_pidfd_open, reply->pid, 0);
-	if (reply->pidfd < 0)
-		return err_raise(-errno);
-	r = loop_add(loop, &job->pidfd, reply->pidfd, &pidfd_handler);
-	if (r)
-		return err_trace(r);
-	reply->pidfd = -1;
-	loop_want_ready(loop, &job->pidfd);
-	return 0;
-}
 
 static void job_launched(struct job *job, struct launch_reply *reply)
 {
@@ -367,11 +343,7 @@ static void job_launched(struct job *job, struct launch_reply *reply)
 
 	job->state = JOB_RUNNING;
 	exec_options_deinit(&job->options);
-	if (job_adopt(job, reply)) {
-		(void)channel_signal(shard, &job->launch, SIGKILL, true);
-		job_fail(job, WIRE_BUSY, "no descriptor left to watch the command");
-		return;
-	}
+	child_adopt(&job->child, reply);
 	loop_want_ready(shard->loop, &job->out.source);
 	loop_want_ready(shard->loop, &job->err.source);
 	if (job->kill_wanted)
@@ -399,17 +371,22 @@ static void job_not_launched(struct job *job, struct launch_reply *reply)
 	job->fault.step = launch_step_name(reply->step);
 	/* A process that was made ends by itself now, and is answered for when it has been reaped. */
 	job->state = JOB_RUNNING;
-	if (!reply->pid || job_adopt(job, reply))
+	if (reply->pid)
+		child_adopt(&job->child, reply);
+	else
 		job_finish(job);
 }
 
-static void job_killed(struct job *job)
+/* @error: an errno, when the launcher could not do it. */
+static void job_killed(struct job *job, int error)
 {
 	job->kill_pending = false;
 	if (job->state == JOB_EXITED)
 		job_reap(job);
 	else if (job->kill_wanted && !channel_is_open(job->request.shard))
 		job_kill(job);
+	else if (job->kill_wanted && error && error != ESRCH)
+		kill_later(job);
 }
 
 static void on_answered(struct launch *launch, struct launch_reply *reply)
@@ -424,8 +401,7 @@ static void on_answered(struct launch *launch, struct launch_reply *reply)
 
 static void on_signalled(struct launch *launch, int error)
 {
-	(void)error;
-	job_killed(container_of(launch, struct job, launch));
+	job_killed(container_of(launch, struct job, launch), error);
 }
 
 /* The launcher has died. A command that runs goes on, and is reaped as usual, by its pidfd. */
@@ -434,7 +410,7 @@ static void on_lost(struct launch *launch)
 	struct job *job = container_of(launch, struct job, launch);
 
 	if (job->state != JOB_DONE)
-		job_killed(job);
+		job_killed(job, 0);
 }
 
 void job_free_all(struct shard *shard)
@@ -472,12 +448,17 @@ static int pipe_open(struct job *job, struct job_pipe *pipe, int *ret_write_fd)
 	return 0;
 }
 
-/* The descriptors of both sides. 0 or -errno. */
-static int job_connect(struct job *job)
+/* All that it takes to run it and to see it end. 0 or -errno. */
+static int job_prepare(struct job *job)
 {
+	struct shard *shard = job->request.shard;
 	int r;
 
-	r = pipe_open(job, &job->out, &job->child_fds[1]);
+	if (!descriptors_take(&shard->kernel->descriptors, &job->descriptors, LIMIT_JOB_FDS_START))
+		return err_raise(-EMFILE);
+	r = child_reserve(&job->child, shard, on_process_end);
+	if (!r)
+		r = pipe_open(job, &job->out, &job->child_fds[1]);
 	if (!r)
 		r = pipe_open(job, &job->err, &job->child_fds[2]);
 	if (!r && job->options.input)
@@ -543,7 +524,7 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 
 	if (!job)
 		return NULL;
-	job->pidfd.fd = job->out.source.fd = job->err.source.fd = -1;
+	job->out.source.fd = job->err.source.fd = -1;
 	job->child_fds[0] = job->child_fds[1] = job->child_fds[2] = -1;
 	channel_add(shard, &job->launch, &launch_type);
 	job->options = *options;
@@ -577,8 +558,8 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 	list_append(&shard->jobs, &job->link);
 	shard->job_count++;
 	STAT_ADD(shard->stats.jobs, 1);
-	if (job_connect(job))
-		job_fail(job, WIRE_BUSY, "no descriptors left for another command; try again");
+	if (job_prepare(job))
+		job_fail(job, WIRE_BUSY, "no descriptors or memory for another command; try again");
 	else
 		channel_launch(shard, &job->launch);
 	return WIRE_OK;

@@ -5,7 +5,7 @@
  * Job: one command that the launcher started for a core, from request to reply
  *
  * The process is the kernel's child, made by the launcher. The core that owns the client reads its
- * output, watches its pidfd and reaps it: no SIGCHLD, no other thread.
+ * output, watches it and reaps it: no SIGCHLD, no other thread.
  */
 
 #include "core/call.h"

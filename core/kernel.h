@@ -14,10 +14,12 @@
 #include <stdint.h>
 
 #include "core/config.h"
+#include "core/descriptors.h"
 #include "core/lane.h"
 #include "core/limits.h"
 #include "core/listener.h"
 #include "core/loop.h"
+#include "core/strays.h"
 #include "core/user.h"
 #include "sandbox/launch.h"
 
@@ -50,11 +52,11 @@ struct kernel {
 
 	int listen_fd; /* core 0 accepts */
 	struct listener_file socket_file;
-	uint32_t connections_max;
 	uint64_t start_ns; /* clock_now_ns() */
 	uint64_t epoch;    /* random; differs between any two starts */
 
-	_Atomic uint32_t connections; /* of all cores */
-	_Atomic bool draining;        /* set once, by main */
-	_Atomic bool launcher_alive;  /* cleared once, by main */
+	struct descriptors descriptors;
+	struct strays strays;
+	_Atomic bool draining;       /* set once, by main */
+	_Atomic bool launcher_alive; /* cleared once, by main */
 };

@@ -13,8 +13,12 @@ enum {
 
 	/* Agents and connections. An agent id keeps 20 bits for the slot. */
 	LIMIT_AGENTS = 1 << 16,
-	LIMIT_CONNECTIONS = 32768, /* also bounded by RLIMIT_NOFILE less LIMIT_FDS_SPARE */
-	LIMIT_FDS_SPARE = 256,     /* rings, pipes of commands, files in work */
+	LIMIT_CONNECTIONS = 32768, /* also bounded by descriptors.h */
+	/*
+	 * Descriptors that are not counted: 20 of the process, 5 of a core (80), 4 of a file thread (8); the rest
+	 * for connections that were accepted and are not placed or turned away yet.
+	 */
+	LIMIT_FDS_SPARE = 256,
 
 	/* One pass: how much one connection may take before the others get their turn. */
 	LIMIT_FRAMES_PER_PASS = 128,
@@ -39,7 +43,9 @@ enum {
 	LIMIT_IN_FLIGHT = 256, /* requests per connection that wait for something */
 
 	/* EXEC */
-	LIMIT_JOBS_PER_CORE = 1024,         /* three descriptors each */
+	LIMIT_JOBS_PER_CORE = 1024,
+	LIMIT_JOB_FDS = 3,       /* while it runs: two pipes, the pidfd */
+	LIMIT_JOB_FDS_START = 6, /* until it was asked for: also its ends, and its input */
 	LIMIT_JOB_OUTPUT_BYTES = 512 << 10, /* of stdout, of stderr; both fit one frame */
 	LIMIT_JOBS_CORE_BYTES = 256 << 20,  /* captured output of all jobs of a core */
 	LIMIT_JOB_ARGS = 1024,
@@ -63,6 +69,8 @@ enum {
 	LIMIT_AGENT_PIDS = 256,
 	LIMIT_AGENT_TMP_BYTES = 64 << 20,
 	LIMIT_AGENT_LOG_BYTES = 1 << 20, /* of stdout, of stderr */
+	LIMIT_AGENT_FDS = 2, /* while it runs: pidfd, report; the connection is counted as one */
+	LIMIT_AGENT_FDS_START = 9, /* until it was asked for: also three ends, four of its home */
 	LIMIT_AGENTS_LIVE = 10000,
 	LIMIT_AGENTS_ENDED = 4096, /* remembered after their end */
 	LIMIT_SCRIPT_BYTES = 16 << 20,

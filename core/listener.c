@@ -163,7 +163,7 @@ static struct shard *place(struct shard *shard)
 void listener_forget(struct shard *shard)
 {
 	(void)atomic_fetch_sub_explicit(&shard->load, 1, memory_order_relaxed);
-	(void)atomic_fetch_sub_explicit(&shard->kernel->connections, 1, memory_order_relaxed);
+	descriptors_give_connection(&shard->kernel->descriptors);
 }
 
 /* Best effort: a client that is turned away learns why. */
@@ -192,15 +192,12 @@ static void turn_away(int fd)
 static void on_accepted(struct loop_source *source, int fd)
 {
 	struct shard *shard = container_of(source, struct shard, listener);
-	struct kernel *kernel = shard->kernel;
 	struct shard *to;
 
-	if (atomic_load_explicit(&kernel->connections, memory_order_relaxed) >=
-	    kernel->connections_max) {
+	if (!descriptors_take_connection(&shard->kernel->descriptors)) {
 		turn_away(fd);
 		return;
 	}
-	(void)atomic_fetch_add_explicit(&kernel->connections, 1, memory_order_relaxed);
 	to = place(shard);
 	(void)atomic_fetch_add_explicit(&to->load, 1, memory_order_relaxed);
 	if (to != shard &&

@@ -21,7 +21,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -52,6 +51,7 @@
 enum {
 	EXIT_USAGE = 2,
 	ECHO_MS = 100,
+	STRAYS_MS = 20, /* between two looks */
 };
 
 static uint64_t stopping_ns; /* when the first signal came; read by the handler of the second */
@@ -71,22 +71,6 @@ static int signals_open(void)
 		return err_raise(-errno);
 	fd = signalfd(-1, &set, SFD_CLOEXEC);
 	return fd < 0 ? err_raise(-errno) : fd;
-}
-
-/* Connections need descriptors: take what the hard limit allows. */
-static uint32_t descriptors_raise(void)
-{
-	struct rlimit limit;
-	rlim_t room;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return LIMIT_FDS_SPARE;
-	limit.rlim_cur = limit.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &limit))
-		log_warn("descriptors-not-raised", "errno=%d", errno);
-	room = limit.rlim_cur > LIMIT_FDS_SPARE * 2 ? limit.rlim_cur - LIMIT_FDS_SPARE
-						    : limit.rlim_cur / 2;
-	return room < LIMIT_CONNECTIONS ? (uint32_t)room : LIMIT_CONNECTIONS;
 }
 
 static int privileges_drop(void)
@@ -159,6 +143,7 @@ static void kernel_free(struct kernel *kernel)
 	kernel->agents_fd = fd_close(kernel->agents_fd);
 	kernel->groups_fd = fd_close(kernel->groups_fd);
 	kernel->listen_fd = fd_close(kernel->listen_fd);
+	strays_deinit(&kernel->strays);
 	user_deinit(&kernel->user);
 }
 
@@ -258,9 +243,14 @@ static void supervise(struct kernel *kernel, int signal_fd)
 		{.fd = kernel->launcher->pidfd, .events = POLLIN},
 	};
 	struct signalfd_siginfo info;
+	bool strays = false;
 
 	for (;;) {
-		if (poll(fds, 2, -1) < 0)
+		int n = poll(fds, 2, strays ? STRAYS_MS : -1);
+
+		if (strays)
+			strays = !strays_end(kernel, false);
+		if (n <= 0)
 			continue;
 		if (fds[1].revents) {
 			log_error("launcher-died",
@@ -271,6 +261,7 @@ static void supervise(struct kernel *kernel, int signal_fd)
 			if (kernel->groups_fd >= 0)
 				(void)cgroup_kill(kernel->groups_fd);
 			fds[1].fd = -1;
+			strays = true;
 		}
 		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
 			log_info("stopping", "signal=%u drain_ms=%d", info.ssi_signo,
@@ -335,6 +326,8 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 	drain(kernel);
 	for (unsigned i = 0; i < kernel->core_count; i++)
 		shard_join(kernel->shards[i]);
+	if (!atomic_load(&kernel->launcher_alive))
+		(void)strays_end(kernel, true);
 	listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 	launcher_stop(kernel->launcher);
 	files_ended = files_stop(kernel->files);
@@ -357,7 +350,8 @@ int main(int argc, char **argv)
 				.data_fd = -1,
 				.agents_fd = -1,
 				.groups_fd = -1,
-				.uid_lock = PTHREAD_MUTEX_INITIALIZER};
+				.uid_lock = PTHREAD_MUTEX_INITIALIZER,
+				.strays = {.lock = PTHREAD_MUTEX_INITIALIZER}};
 	int r;
 
 	if (argc && !strcmp(argv[0], LAUNCHER_NAME))
@@ -376,7 +370,7 @@ int main(int argc, char **argv)
 	(void)signal(SIGXFSZ, SIG_IGN);
 	kernel.core_count = config.cores;
 	kernel.start_ns = clock_now_ns();
-	kernel.connections_max = descriptors_raise();
+	descriptors_init(&kernel.descriptors);
 	signal_fd = signals_open();
 	if (signal_fd < 0 || data_open(&kernel, &lock) || groups_open(&kernel) ||
 	    socket_open(&kernel) || privileges_drop() || io_choose(&kernel) ||

@@ -342,6 +342,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
 	list_init(&shard->parcels);
+	list_init(&shard->children);
 	list_init(&shard->jobs);
 	list_init(&shard->agents);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

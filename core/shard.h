@@ -89,6 +89,7 @@ struct shard {
 
 	struct channel channel; /* to the launcher */
 	int null_fd;            /* /dev/null, for reading: the input of a command without one */
+	struct list children;   /* struct child: processes to reap */
 	struct list agents;     /* struct agent */
 	struct list jobs;
 	uint32_t job_count;

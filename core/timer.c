@@ -99,7 +99,7 @@ void timers_run(struct timers *timers, uint64_t now_ns)
 
 uint64_t timers_next(const struct timers *timers, uint64_t now_ns)
 {
-	if (!timers->count)
+	if (!timers->count || timers->heap[0]->deadline_ns == TIMER_NEVER)
 		return UINT64_MAX;
 	if (timers->heap[0]->deadline_ns <= now_ns)
 		return 0;

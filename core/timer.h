@@ -10,6 +10,9 @@
 
 #include <stdint.h>
 
+/* A deadline that does not come; the timer has its place all the same. */
+#define TIMER_NEVER UINT64_MAX
+
 struct timer {
 	uint64_t deadline_ns;
 	void (*fire)(struct timer *timer);
@@ -23,7 +26,7 @@ struct timers {
 
 void timers_deinit(struct timers *timers);
 
-/* 0 or -ENOMEM. */
+/* 0 or -ENOMEM, which cannot be when @timer is set, or fires. */
 int timer_set(struct timers *timers, struct timer *timer, uint64_t deadline_ns,
 	      void (*fire)(struct timer *timer));
 void timer_unset(struct timers *timers, struct timer *timer); /* of an unset one: nothing */
@@ -31,5 +34,5 @@ void timer_unset(struct timers *timers, struct timer *timer); /* of an unset one
 /* Runs what is due at @now_ns, at most as many as were set when called. */
 void timers_run(struct timers *timers, uint64_t now_ns);
 
-/* Nanoseconds from @now_ns to the earliest; UINT64_MAX without one. */
+/* Nanoseconds from @now_ns to the earliest; UINT64_MAX without one that comes. */
 uint64_t timers_next(const struct timers *timers, uint64_t now_ns);

@@ -9,12 +9,15 @@
  * replies come in on it without blocking, and it can be polled like any socket. A channel belongs
  * to one thread. Closing it ends the commands launched on it; the end of the kernel ends them all.
  *
- * A launched process is a child of the kernel, which alone reaps it:
- * waitid(P_PIDFD, pidfd, &info, WEXITED | WNOHANG | __WALL) after the pidfd has polled readable.
+ * A launched process is a child of the kernel, which alone reaps it, when its pidfd has polled readable or
+ * waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) says that it has ended.
  * Of an agent that child is the init of its box: the program's own end is in its struct
  * launch_report. The kernel never waits for "any child", never ignores SIGCHLD, and does not reap a
  * process between launch_signal() and its KILLED reply: until then the process id must not get a
  * new meaning.
+ *
+ * A launcher that dies may leave processes whose reply was never sent. With it dead, and every channel read
+ * to its end, a child that no reply named is one of those: the kernel kills and reaps it by its process id.
  */
 
 #include <stdbool.h>

@@ -25,7 +25,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct config config = {.sandbox = true};
-static struct kernel kernel = {.config = &config, .core_count = 1, .connections_max = 10};
+static struct kernel kernel = {.config = &config, .core_count = 1};
 static struct shard *shard;
 
 static void require(bool holds)

@@ -41,6 +41,7 @@ WAYS = {
 def test_a_connection_leaves_nothing_behind(kernel, way):
     watcher = kernel.client()
     watcher.exec(["true"])
+    kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "the connection of the start is closed")
     before = open_files(kernel)
     for _ in range(60):
         with Client(kernel.socket_path) as client:
@@ -51,7 +52,7 @@ def test_a_connection_leaves_nothing_behind(kernel, way):
 
 def test_two_thousand_connections_leave_nothing_behind(kernel):
     watcher = kernel.client()
-    watcher.assert_alive()
+    kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "the connection of the start is closed")
     before = open_files(kernel)
     memory = procfs.anonymous_kib(kernel.pid)
     for i in range(2000):
@@ -67,7 +68,7 @@ def test_two_thousand_connections_leave_nothing_behind(kernel):
 
 def test_a_thousand_connections_at_once(kernel):
     watcher = kernel.client()
-    watcher.assert_alive()
+    kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "the connection of the start is closed")
     before = open_files(kernel)
     clients = [Client(kernel.socket_path) for _ in range(1000)]
     try:

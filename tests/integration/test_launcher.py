@@ -119,3 +119,28 @@ def test_a_kernel_that_does_not_start_leaves_no_launcher(directory):
         wait_until(lambda: not left(), "the launcher is gone")
     finally:
         libc.prctl(pr_set_child_subreaper, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_what_it_was_starting_when_it_died_is_ended_and_reaped(kernel, marker):
+    """Their callers are told that they were not started, so they must not run."""
+    watcher = kernel.client()
+    clients = [kernel.client() for _ in range(3)]
+    asked = 200
+    for client in clients:
+        for _ in range(asked):
+            client.send("EXEC", marker.argv, {"timeout_ms": 0})
+    wait_until(marker.pids, "the first command runs")
+    end_launcher(kernel, watcher)
+    refused = 0
+
+    def only_those_run_whose_callers_wait() -> bool:
+        nonlocal refused
+        refused += sum(len(client.arrived()) for client in clients)
+        return refused + len(marker.pids()) == asked * len(clients)
+
+    wait_until(only_those_run_whose_callers_wait, "who is not refused runs, and nobody else")
+    assert refused
+    for client in clients:
+        client.close()
+    wait_until(lambda: not procfs.children(kernel.pid), "all are ended and reaped")

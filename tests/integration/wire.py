@@ -9,6 +9,7 @@ Nothing stops a caller from sending broken bytes; that is what it is for.
 from __future__ import annotations
 
 import re
+import select
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -205,6 +206,13 @@ class Client:
                 raise Closed(bytes(self._received))
             self._received += data
         return got
+
+    def arrived(self) -> list[Frame]:
+        """The frames that are there already."""
+        frames = []
+        while select.select([self.socket], [], [], 0)[0] and (data := self.socket.recv(1 << 18)):
+            frames += self.feed(data)
+        return frames
 
     def wait(self, id: int) -> object:
         """The value of the reply to request id. Refused for an error."""

@@ -91,6 +91,23 @@ static uint64_t model_next(const struct item *items)
 	return next;
 }
 
+static void timer_that_never_comes_waits_for_nothing(void **state)
+{
+	struct timers timers = {0};
+	struct item never = {0}, soon = {.wanted = 3000};
+
+	(void)state;
+	assert_int_equal(timer_set(&timers, &never.timer, TIMER_NEVER, on_fire), 0);
+	assert_true(timers_next(&timers, 1000) == UINT64_MAX);
+	assert_int_equal(timer_set(&timers, &soon.timer, 3000, on_fire), 0);
+	assert_true(timers_next(&timers, 1000) == 2000);
+	last_fired_ns = 0;
+	timers_run(&timers, 4000);
+	assert_int_equal(soon.timer.place, 0);
+	assert_int_not_equal(never.timer.place, 0);
+	timers_deinit(&timers);
+}
+
 static void random_walk_agrees_with_a_plain_array(void **state)
 {
 	unsigned seed = 7;
@@ -132,6 +149,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(timers_fire_in_order_and_once),
 		cmocka_unit_test(timer_set_by_its_callback_waits_for_the_next_run),
+		cmocka_unit_test(timer_that_never_comes_waits_for_nothing),
 		cmocka_unit_test(random_walk_agrees_with_a_plain_array),
 	};
 
