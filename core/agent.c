@@ -140,11 +140,9 @@ static void part(struct shard *shard, void *arg, uint64_t value)
 	free(parting);
 }
 
-static void children_kill(struct shard *shard, uint32_t parent)
+static void kill_each(struct shard *shard, const uint32_t *ids, unsigned count, uint32_t by)
 {
 	struct kernel *kernel = shard->kernel;
-	uint32_t ids[LIMIT_AGENT_CHILDREN];
-	unsigned count = directory_children(kernel->directory, parent, ids, LIMIT_AGENT_CHILDREN);
 
 	for (unsigned i = 0; i < count; i++) {
 		struct parting *parting = calloc(1, sizeof(*parting));
@@ -155,10 +153,66 @@ static void children_kill(struct shard *shard, uint32_t parent)
 			continue;
 		}
 		parting->id = ids[i];
-		parting->parent = parent;
+		parting->parent = by;
 		shard_send(shard, kernel->shards[card.core], &parting->parcel,
 			   (struct lane_item){.deliver = part, .arg = parting});
 	}
+}
+
+static void children_kill(struct shard *shard, uint32_t parent)
+{
+	uint32_t ids[LIMIT_AGENT_CHILDREN];
+
+	kill_each(shard, ids,
+		  directory_children(shard->kernel->directory, parent, ids, LIMIT_AGENT_CHILDREN),
+		  parent);
+}
+
+void agent_end_tied(struct shard *shard, uint32_t client)
+{
+	uint32_t ids[LIMIT_AGENT_CHILDREN];
+
+	kill_each(shard, ids,
+		  directory_tied(shard->kernel->directory, client, ids, LIMIT_AGENT_CHILDREN),
+		  client);
+}
+
+/* What a box leaves that was made for its client alone. */
+struct leavings {
+	struct file_task task;
+	uint32_t owner;
+	char home[LIMIT_AGENT_HOME_BYTES + 1];
+};
+
+static void leavings_run(struct files *files, struct file_task *task)
+{
+	struct leavings *leavings = container_of(task, struct leavings, task);
+
+	(void)files;
+	(void)agent_home_remove(task->shard->kernel, leavings->owner, leavings->home);
+}
+
+static void leavings_free(struct file_task *task)
+{
+	free(container_of(task, struct leavings, task));
+}
+
+static void leavings_remove(struct agent *agent)
+{
+	struct leavings *leavings;
+	struct fault fault;
+
+	if (!agent->options.tied || !agent->options.workspace_in_memory)
+		return;
+	leavings = calloc(1, sizeof(*leavings));
+	if (!leavings)
+		return;
+	leavings->owner = agent->owner;
+	memcpy(leavings->home, agent->options.home, strlen(agent->options.home));
+	leavings->task = (struct file_task){
+		.run = leavings_run, .done = leavings_free, .drop = leavings_free};
+	if (files_submit_task(agent->shard->kernel->files, agent->shard, &leavings->task, &fault))
+		free(leavings);
 }
 
 static void agent_finish(struct agent *agent)
@@ -169,6 +223,7 @@ static void agent_finish(struct agent *agent)
 	log_info("agent-ended", "id=%u name=%s reason=%s code=%d signal=%d restarts=%u", id,
 		 agent->options.name, agent_reason_name(agent->end.reason), agent->end.exit_code,
 		 agent->end.signal, agent->restarts);
+	leavings_remove(agent);
 	/* The name is free before anybody is told that it is. */
 	directory_end(directory_of(agent), id, well ? AGENT_STOPPED : AGENT_CRASHED, &agent->end);
 	while (!list_empty(&agent->waiters))
@@ -316,6 +371,7 @@ static void life_end(struct agent *agent)
 	starter_return(agent);
 	if (first && agent->fault.code) {
 		/* It never was: nothing to remember. */
+		leavings_remove(agent);
 		directory_cancel(directory_of(agent), agent->owner, agent->options.name);
 		agent_free(agent);
 		return;
@@ -402,7 +458,8 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 	agent->landlock_abi = reply->landlock_abi;
 	agent->start_ns = shard->now_ns;
 	atomic_store_explicit(&agent->entry->pid, (uint32_t)agent->program, memory_order_relaxed);
-	directory_launched(directory_of(agent), agent->id, agent->layers, agent->start_ns);
+	directory_launched(directory_of(agent), agent->id, agent->layers, agent->launch.id,
+			   agent->start_ns);
 	state_set(agent, AGENT_RUNNING);
 	log_info("agent-started", "id=%u name=%s pid=%d profile=%s incarnation=%u", agent->id,
 		 agent->options.name, agent->program, profile_name(agent->options.profile),
@@ -516,10 +573,11 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->starter = &spawn->errand;
 	list_init(&agent->waiters);
 	list_append(&shard->agents, &agent->link);
+	/* A client that leaves later finds this among those tied to it; one that has left looked too early. */
 	if (directory_bind(shard->kernel->directory, agent->owner, agent->options.name, agent->id,
-			   (uint16_t)shard->index)) {
-		(void)fault_set(&agent->fault, WIRE_CANCELLED,
-				"the agent that started it has ended");
+			   (uint16_t)shard->index, spawn->tied) ||
+	    (spawn->tied && !agent_table_holds(shard->kernel->agents, spawn->tied))) {
+		(void)fault_set(&agent->fault, WIRE_CANCELLED, "who started it has ended");
 		life_end(agent);
 		return;
 	}

@@ -82,6 +82,7 @@ struct agent_spawn {
 	struct agent_errand errand;
 	struct file_task task;
 	uint32_t owner, parent, rights;
+	uint32_t tied; /* id of the client it shall end with; 0: none */
 	struct shard *place;
 	struct spawn_options options;
 	struct agent_home home;
@@ -101,6 +102,9 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn);
 
 /* NULL when it is not here. */
 struct agent *agent_find(struct shard *shard, uint32_t id);
+
+/* Ends all that were tied to a client which is leaving. */
+void agent_end_tied(struct shard *shard, uint32_t client);
 
 /* Ends it for good: at once, or with SIGTERM first. */
 void agent_kill(struct agent *agent, enum agent_reason because, uint32_t by, uint64_t grace_ms);

@@ -292,3 +292,79 @@ int agent_home_log(struct kernel *kernel, uint32_t owner, const char *home, cons
 	(void)snprintf(path, sizeof(path), "%u/%s/logs/%s", owner, home, file);
 	return openat(kernel->agents_fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 }
+
+/* ---- the end ---- */
+
+static void trash_empty(struct kernel *kernel)
+{
+	int done;
+
+	/* Nobody waits for it. Where it cannot be had, the next one takes this along. */
+	if (!launcher_remove(kernel->launcher, kernel->trash_fd, &done))
+		(void)close(done);
+}
+
+int agent_trash_open(struct kernel *kernel)
+{
+	if (mkdirat(kernel->agents_fd, ".trash", 0700) && errno != EEXIST)
+		return err_raise(-errno);
+	kernel->trash_fd = openat(kernel->agents_fd, ".trash",
+				  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (kernel->trash_fd < 0)
+		return err_raise(-errno);
+	trash_empty(kernel);
+	return 0;
+}
+
+static void uid_free(struct kernel *kernel, uid_t uid)
+{
+	if (!is_agent_uid(uid))
+		return;
+	(void)pthread_mutex_lock(&kernel->uid_lock);
+	kernel->uid_used[(uid - UID_FIRST) / 8] &= (uint8_t) ~(1u << (uid - UID_FIRST) % 8);
+	(void)pthread_mutex_unlock(&kernel->uid_lock);
+}
+
+/* 0 or -errno. */
+static int trash(struct kernel *kernel, int owner_fd, const char *name)
+{
+	char workspace[LIMIT_AGENT_HOME_BYTES + 16], to[32];
+	struct stat st = {.st_uid = 0};
+
+	(void)snprintf(workspace, sizeof(workspace), "%s/workspace", name);
+	(void)fstatat(owner_fd, workspace, &st, AT_SYMLINK_NOFOLLOW);
+	/* With the epoch: a predecessor's may still be there. */
+	(void)snprintf(to, sizeof(to), "%llx-%llu", (unsigned long long)kernel->start_ns,
+		       (unsigned long long)atomic_fetch_add(&kernel->trashed, 1));
+	if (renameat(owner_fd, name, kernel->trash_fd, to))
+		return -errno;
+	uid_free(kernel, st.st_uid);
+	return 0;
+}
+
+int agent_home_remove(struct kernel *kernel, uint32_t owner, const char *home)
+{
+	size_t len = strlen(home);
+	struct dirent *entry;
+	char number[16];
+	int fd, r = 0, count = 0;
+	DIR *dir;
+
+	(void)snprintf(number, sizeof(number), "%u", owner);
+	fd = openat(kernel->agents_fd, number, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		(void)fd_close(fd);
+		return errno == ENOENT ? 0 : err_raise(-errno);
+	}
+	while (!r && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, home, len) != 0 || !strchr(":", entry->d_name[len]))
+			continue;
+		r = trash(kernel, fd, entry->d_name);
+		count += !r;
+	}
+	(void)closedir(dir);
+	if (count)
+		trash_empty(kernel);
+	return r == -ENOENT ? count : r ? err_raise(r) : count;
+}

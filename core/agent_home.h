@@ -44,5 +44,14 @@ enum wire_error agent_home_open(struct files *files, struct kernel *kernel, uint
 /* At the start of the kernel: finds the uids in use. 0 or -errno. */
 int agent_homes_scan(struct kernel *kernel);
 
+/* The same: opens the trash and has it emptied of what a predecessor left there. 0 or -errno. */
+int agent_trash_open(struct kernel *kernel);
+
+/*
+ * In a file thread: takes the directory of an agent that is not alive, and those of agents below it, out of
+ * sight at once, frees their uids, and has them deleted. The number of directories, or -errno.
+ */
+int agent_home_remove(struct kernel *kernel, uint32_t owner, const char *home);
+
 /* In a file thread: opens a log for reading, -1 when there is none. @file is as "stdout.log". */
 int agent_home_log(struct kernel *kernel, uint32_t owner, const char *home, const char *file);

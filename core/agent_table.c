@@ -152,6 +152,13 @@ bool agent_table_read(struct agent_table *table, uint32_t slot, struct agent_vie
 	return true;
 }
 
+bool agent_table_holds(struct agent_table *table, uint32_t id)
+{
+	struct agent_view view;
+
+	return agent_table_read(table, agent_table_slot(id), &view) && view.id == id;
+}
+
 uint32_t agent_table_slots(struct agent_table *table)
 {
 	uint32_t slots = 0;

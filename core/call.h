@@ -34,6 +34,13 @@ typedef enum wire_error (*call_handler)(struct call *call);
 /* Runs the frame's call and makes the reply or error, if it is not made later. @body has frame->body_len bytes. */
 void call_dispatch(struct conn *conn, const struct frame *frame, const uint8_t *body);
 
+/*
+ * Where EXEC, READ or WRITE acts: argument @arg names an agent whose box it is, or is absent and it is the
+ * caller's own box, or the host. @ret_box_id: of the agent's launch; 0: the host. Or a code with call->fault
+ * filled.
+ */
+enum wire_error call_box(struct call *call, unsigned arg, uint64_t *ret_box_id);
+
 /* Whether the call at @index of wire_calls[] has a handler of its own. */
 bool call_is_built(unsigned index);
 

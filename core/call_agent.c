@@ -4,21 +4,19 @@
  * SPAWN and the calls that concern one agent: who may, whom, and the errand to its core
  */
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/agent.h"
 #include "core/agent_launch.h"
 #include "core/agent_log.h"
 #include "core/agent_table.h"
 #include "core/call.h"
+#include "core/call_agent.h"
 #include "core/kernel.h"
 #include "ipc/pack.h"
-#include "sandbox/limits.h"
 
 /* ---- errands ---- */
 
@@ -57,8 +55,7 @@ static bool may_reach(const struct conn *conn, const struct agent_card *card)
 		directory_descends(kernel->directory, card->id, conn->spawned->id));
 }
 
-/* Finds the agent that argument @arg names. */
-static enum wire_error card_read(struct call *call, unsigned arg, struct agent_card *ret_card)
+enum wire_error agent_card_read(struct call *call, unsigned arg, struct agent_card *ret_card)
 {
 	struct conn *conn = call->conn;
 	struct kernel *kernel = conn->shard->kernel;
@@ -88,16 +85,46 @@ static enum wire_error card_read(struct call *call, unsigned arg, struct agent_c
 	return WIRE_OK;
 }
 
-static enum wire_error gone(struct errand *errand, uint32_t id)
+enum wire_error call_box(struct call *call, unsigned arg, uint64_t *ret_box_id)
+{
+	const struct agent *self = call->conn->spawned;
+	struct agent_card card;
+	enum wire_error code;
+
+	*ret_box_id = 0;
+	if (!call_has(call, arg)) {
+		if (self && self->options.sandboxed)
+			*ret_box_id = self->launch.id;
+		else if (!self && call->conn->shard->kernel->config->box_commands)
+			return fault_set(
+				&call->fault, WIRE_PERMISSION_DENIED,
+				"%s: this kernel runs with --box-commands: name an agent whose box it shall be in",
+				call->def->name);
+		return WIRE_OK;
+	}
+	code = agent_card_read(call, arg, &card);
+	if (code)
+		return code;
+	if (card.profile == PROFILE_NONE)
+		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
+				 "%s: agent \"%s\" is not sandboxed: it has no box",
+				 call->def->name, card.name);
+	if (!card.live || (card.state != AGENT_RUNNING && card.state != AGENT_PAUSED))
+		return fault_set(&call->fault, WIRE_AGENT_NOT_FOUND, "agent \"%s\" is not running",
+				 card.name);
+	*ret_box_id = card.launch_id;
+	return WIRE_OK;
+}
+
+enum wire_error agent_gone(struct errand *errand, uint32_t id)
 {
 	return fault_set(&errand->fault, WIRE_AGENT_NOT_FOUND, "agent %u has ended", id);
 }
 
-/* An errand to the core of @card's agent, bound to @call. @free has been called when it fails. */
-static enum wire_error errand_init(struct agent_errand *errand, struct call *call,
-				   const struct agent_card *card,
-				   void (*run)(struct errand *errand, struct shard *at),
-				   void (*free)(struct errand *errand))
+enum wire_error agent_errand_init(struct agent_errand *errand, struct call *call,
+				  const struct agent_card *card,
+				  void (*run)(struct errand *errand, struct shard *at),
+				  void (*free)(struct errand *errand))
 {
 	enum wire_error code;
 
@@ -122,10 +149,10 @@ static struct agent_errand *errand_new(struct call *call, const struct agent_car
 
 	if (!errand)
 		(void)bag_no_memory(&call->fault);
-	return errand && !errand_init(errand, call, card, run, on_free) ? errand : NULL;
+	return errand && !agent_errand_init(errand, call, card, run, on_free) ? errand : NULL;
 }
 
-static void errand_go(struct call *call, const struct agent_card *card, struct agent_errand *errand)
+void agent_errand_go(struct call *call, const struct agent_card *card, struct agent_errand *errand)
 {
 	errand_send(&errand->errand, call->conn->shard->kernel->shards[card->core]);
 }
@@ -349,6 +376,10 @@ enum wire_error call_spawn(struct call *call)
 	spawn->owner = kernel->user.uid;
 	spawn->parent = conn->spawned ? conn->spawned->id : 0;
 	spawn->rights = spawn->options.rights & conn->rights;
+	if (spawn->options.tied && !conn->spawned) {
+		spawn->tied = atomic_load_explicit(&conn->agent->id, memory_order_relaxed);
+		conn->ties = true;
+	}
 	spawn->place = place(kernel);
 	if (!code && !descriptors_take(&kernel->descriptors, &spawn->descriptors,
 				       agent_descriptors(&spawn->options)))
@@ -395,7 +426,7 @@ static void kill_run(struct errand *errand, struct shard *at)
 	struct agent *agent = agent_find(at, kill->agent_id);
 
 	if (!agent) {
-		(void)gone(errand, kill->agent_id);
+		(void)agent_gone(errand, kill->agent_id);
 		errand_return(errand, at);
 		return;
 	}
@@ -407,7 +438,7 @@ enum wire_error call_kill(struct call *call)
 {
 	struct agent_errand *errand;
 	struct agent_card card;
-	enum wire_error code = card_read(call, 0, &card);
+	enum wire_error code = agent_card_read(call, 0, &card);
 
 	if (code)
 		return code;
@@ -419,7 +450,7 @@ enum wire_error call_kill(struct call *call)
 		return call->fault.code;
 	errand->errand.abandon = await_abandon;
 	errand->grace_ms = smaller(call_uint(call, 1, 0), LIMIT_TIMEOUT_MS_MAX);
-	errand_go(call, &card, errand);
+	agent_errand_go(call, &card, errand);
 	return WIRE_OK;
 }
 
@@ -437,7 +468,7 @@ static void wait_run(struct errand *errand, struct shard *at)
 	/* It ended while the errand was on its way. */
 	msgpack_packer_init(&pk, &wait->reply, msgpack_sbuffer_write);
 	if (directory_find(at->kernel->directory, wait->agent_id, &card))
-		(void)gone(errand, wait->agent_id);
+		(void)agent_gone(errand, wait->agent_id);
 	else
 		agent_end_pack(card.id, card.name, &card.end, &pk);
 	errand_return(errand, at);
@@ -447,7 +478,7 @@ enum wire_error call_wait(struct call *call)
 {
 	struct agent_errand *errand;
 	struct agent_card card;
-	enum wire_error code = card_read(call, 0, &card);
+	enum wire_error code = agent_card_read(call, 0, &card);
 
 	if (code)
 		return code;
@@ -457,152 +488,8 @@ enum wire_error call_wait(struct call *call)
 	if (!errand)
 		return call->fault.code;
 	errand->errand.abandon = await_abandon;
-	errand_go(call, &card, errand);
+	agent_errand_go(call, &card, errand);
 	return WIRE_OK;
-}
-
-/* ---- SET_LIMITS ---- */
-
-/* To the agent's core, from there to a file thread, as a write may wait, and back both ways. */
-struct limit_change {
-	struct agent_errand errand;
-	struct file_task task;
-	struct shard *at; /* the agent's core */
-	struct launch_limits given, all;
-	char group[LIMIT_AGENT_GROUP_BYTES];
-	uint32_t layers;
-	int result;
-};
-
-static struct limit_change *change_of(struct errand *errand)
-{
-	return container_of(errand_of(errand), struct limit_change, errand);
-}
-
-static void change_free(struct errand *errand)
-{
-	struct limit_change *change = change_of(errand);
-
-	msgpack_sbuffer_destroy(&change->errand.reply);
-	free(change);
-}
-
-static void change_write(struct files *files, struct file_task *task)
-{
-	struct limit_change *change = container_of(task, struct limit_change, task);
-	const struct kernel *kernel = change->at->kernel;
-	struct stat st = {0};
-
-	(void)files;
-	(void)fstat(kernel->agents_fd, &st);
-	change->result = limits_set(kernel->groups_fd, change->group, &change->all, st.st_dev,
-				    &change->layers);
-}
-
-static uint32_t layers_of(const struct launch_limits *limits)
-{
-	struct cgroup_limits wanted;
-
-	limits_to_cgroup(limits, 0, &wanted);
-	return limits_layers(cgroup_asked(&wanted));
-}
-
-static void change_done(struct file_task *task)
-{
-	struct limit_change *change = container_of(task, struct limit_change, task);
-	struct errand *errand = &change->errand.errand;
-	struct agent *agent = agent_find(change->at, change->errand.agent_id);
-	uint32_t missing = layers_of(&change->given) & ~change->layers;
-	msgpack_packer pk;
-
-	if (!agent || change->result > 0) {
-		(void)gone(errand, change->errand.agent_id);
-	} else if (change->result || missing) {
-		(void)fault_set_os(&errand->fault, change->result ? -change->result : EINVAL,
-				   "not every limit could be changed");
-	} else {
-		agent->options.limits = change->all;
-		agent->layers |= change->layers;
-		msgpack_packer_init(&pk, &change->errand.reply, msgpack_sbuffer_write);
-		pack_map(&pk, 3);
-		pack_key_uint(&pk, "agent_id", agent->id);
-		agent_pack_limits(agent, &pk);
-	}
-	errand_return(errand, change->at);
-}
-
-static void change_drop(struct file_task *task)
-{
-	change_free(&container_of(task, struct limit_change, task)->errand.errand);
-}
-
-/* What is not given stays as it is. */
-static void merge(struct launch_limits *limits, const struct launch_limits *given)
-{
-	uint64_t *to[] = {&limits->memory_bytes, &limits->cpu_quota_us, &limits->pids,
-			  &limits->io_read_bytes, &limits->io_write_bytes};
-	const uint64_t from[] = {given->memory_bytes, given->cpu_quota_us, given->pids,
-				 given->io_read_bytes, given->io_write_bytes};
-
-	for (size_t i = 0; i < sizeof(from) / sizeof(from[0]); i++)
-		*to[i] = from[i] ? from[i] : *to[i];
-}
-
-static void change_run(struct errand *errand, struct shard *at)
-{
-	struct limit_change *change = change_of(errand);
-	struct agent *agent = agent_find(at, change->errand.agent_id);
-
-	if (!agent) {
-		(void)gone(errand, change->errand.agent_id);
-	} else if (agent->state != AGENT_RUNNING && agent->state != AGENT_PAUSED) {
-		(void)fault_set(&errand->fault, WIRE_BUSY, "agent %u is %s; try again later",
-				agent->id, agent_state_name(agent->state));
-	} else {
-		change->at = at;
-		change->all = agent->options.limits;
-		merge(&change->all, &change->given);
-		memcpy(change->group, agent->group, sizeof(change->group));
-		change->task = (struct file_task){
-			.run = change_write, .done = change_done, .drop = change_drop};
-		if (!files_submit_task(at->kernel->files, at, &change->task, &errand->fault))
-			return;
-	}
-	errand_return(errand, at);
-}
-
-enum wire_error call_set_limits(struct call *call)
-{
-	const struct kernel *kernel = call->conn->shard->kernel;
-	struct limit_change *change;
-	struct agent_card card;
-	struct launch_limits given;
-	enum wire_error code = card_read(call, 0, &card);
-
-	if (!code)
-		code = spawn_limits_read(&given, call->args[1], &call->fault);
-	if (code)
-		return code;
-	if (call->conn->spawned && card.id == call->conn->spawned->id)
-		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,
-				 "SET_LIMITS: its own limits are not an agent's to change");
-	if (!card.live)
-		return fault_set(&call->fault, WIRE_AGENT_NOT_FOUND, "agent \"%s\" has ended",
-				 card.name);
-	for (unsigned i = 0; i < LAUNCH_LAYER_COUNT; i++)
-		if (layers_of(&given) & 1u << i && !kernel->probe.layers[i].on)
-			return fault_set(&call->fault, WIRE_LIMITS_UNAVAILABLE,
-					 "SET_LIMITS: %s: %s",
-					 launch_layer_name((enum launch_layer)i),
-					 kernel->probe.layers[i].reason);
-	change = calloc(1, sizeof(*change));
-	if (!change)
-		return bag_no_memory(&call->fault);
-	change->given = given;
-	code = errand_init(&change->errand, call, &card, change_run, change_free);
-	if (!code)
-		errand_go(call, &card, &change->errand);
-	return code;
 }
 
 /* ---- PAUSE, RESUME, INSPECT ---- */
@@ -615,7 +502,7 @@ static void pause_run(struct errand *errand, struct shard *at)
 	msgpack_packer pk;
 
 	if (!agent) {
-		(void)gone(errand, pause->agent_id);
+		(void)agent_gone(errand, pause->agent_id);
 	} else if (agent->state != AGENT_RUNNING && agent->state != AGENT_PAUSED) {
 		(void)fault_set(&errand->fault, WIRE_BUSY, "agent %u is %s; try again later",
 				agent->id, agent_state_name(agent->state));
@@ -640,7 +527,7 @@ static void inspect_run(struct errand *errand, struct shard *at)
 	if (agent)
 		agent_pack(agent, &pk);
 	else
-		(void)gone(errand, inspect->agent_id);
+		(void)agent_gone(errand, inspect->agent_id);
 	errand_return(errand, at);
 }
 
@@ -649,7 +536,7 @@ static enum wire_error live_call(struct call *call,
 {
 	struct agent_errand *errand;
 	struct agent_card card;
-	enum wire_error code = card_read(call, 0, &card);
+	enum wire_error code = agent_card_read(call, 0, &card);
 
 	if (code)
 		return code;
@@ -659,7 +546,7 @@ static enum wire_error live_call(struct call *call,
 	errand = errand_new(call, &card, run);
 	if (!errand)
 		return call->fault.code;
-	errand_go(call, &card, errand);
+	agent_errand_go(call, &card, errand);
 	return WIRE_OK;
 }
 
@@ -769,7 +656,7 @@ enum wire_error call_logs(struct call *call)
 		code = fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
 				 "LOGS: stream must be stdout or stderr");
 	else
-		code = card_read(call, 0, &read->card);
+		code = agent_card_read(call, 0, &read->card);
 	if (!code)
 		code = request_start(&read->request, call, &log_type);
 	if (code) {

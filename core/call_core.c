@@ -83,7 +83,7 @@ enum wire_error call_hello(struct call *call)
 		  client ? client : "");
 
 	pk = conn_begin(conn);
-	pack_map(pk, 12);
+	pack_map(pk, 13);
 	pack_key_uint(pk, "protocol", FRAME_VERSION);
 	pack_key_text(pk, "version", CLOVE_VERSION);
 	pack_key_uint(pk, "agent_id", conn->agent->id);
@@ -97,6 +97,7 @@ enum wire_error call_hello(struct call *call)
 	pack_key_uint(pk, "epoch", kernel->epoch);
 	pack_key_uint(pk, "uptime_ms", (shard->now_ns - kernel->start_ns) / CLOCK_NS_PER_MS);
 	pack_key_bool(pk, "sandbox", kernel->config->sandbox);
+	pack_key_bool(pk, "box_commands", kernel->config->box_commands);
 	pack_text(pk, "protections");
 	pack_map(pk, PROTECTION_LIMITS);
 	protection_pack_limits(protection_of_host(kernel), pk);

@@ -9,19 +9,21 @@
 
 enum wire_error call_exec(struct call *call)
 {
-	/* Who a command of a sandboxed agent is, and where it starts: see agent_launch.c. */
+	/* Who a command in a box is, and where it starts: see agent_launch.c. */
 	static char name[] = AGENT_INSIDE_USER, home[] = AGENT_INSIDE_HOME;
 	static const struct user inside = {.name = name, .home = home};
-	const struct agent *agent = call->conn->spawned;
-	const struct user *user =
-		agent && agent->options.sandboxed ? &inside : &call->conn->shard->kernel->user;
+	const struct user *user;
 	struct exec_options options;
-	enum wire_error code;
+	uint64_t box_id;
+	enum wire_error code = call_box(call, 2, &box_id);
 
+	if (code)
+		return code;
+	user = box_id ? &inside : &call->conn->shard->kernel->user;
 	code = exec_options_init(&options, user, call->args[0], call->args[1], &call->fault);
 	if (code)
 		return code;
-	code = job_start(call, &options);
+	code = job_start(call, &options, box_id);
 	exec_options_deinit(&options);
 	return code;
 }

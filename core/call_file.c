@@ -85,10 +85,12 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 {
 	uint32_t len;
 	const uint8_t *path = call_bytes(call, 0, &len);
-	const struct agent *agent = call->conn->spawned;
 	struct shard *shard = call->conn->shard;
 	struct file_op *op;
+	uint64_t box_id;
 
+	if (call_box(call, kind == FILE_READ ? 3 : 4, &box_id))
+		return NULL;
 	if (!len || len > LIMIT_PATH_BYTES || memchr(path, 0, len)) {
 		(void)fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
 				"path: 1 to %d bytes without NUL", LIMIT_PATH_BYTES);
@@ -103,13 +105,13 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 	op->path_len = len;
 	op->box_opener = -1;
 	memcpy(op->path, path, len);
-	/* What a sandboxed agent names is looked for in its box, and opened as it could itself. */
-	if (!agent || !agent->options.sandboxed)
+	/* What is named in a box is looked for there, and opened as its agent could itself. */
+	if (!box_id)
 		return op;
 	if (!descriptors_take(&shard->kernel->descriptors, &op->descriptors, BOX_FDS))
 		(void)fault_set(&call->fault, WIRE_BUSY, "no descriptors left; try again");
 	else if (!channel_is_open(shard) ||
-		 opener_start_in_box(shard->channel.fd, agent->launch.id, &op->box_opener))
+		 opener_start_in_box(shard->channel.fd, box_id, &op->box_opener))
 		(void)fault_set(&call->fault, WIRE_BUSY, "the launcher lags behind; try again");
 	else
 		return op;

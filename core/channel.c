@@ -175,6 +175,9 @@ int channel_open(struct shard *shard)
 	struct channel *channel = &shard->channel;
 	int r = launcher_channel(shard->kernel->launcher, &channel->fd);
 
+	/* No two cores have the same: a command may enter the box of another core's agent. */
+	channel->next_id = (uint64_t)shard->index << 48;
+
 	if (r)
 		return err_fold(r);
 	r = loop_add(shard->loop, &channel->source, channel->fd, &handler);

@@ -37,17 +37,20 @@ static const char usage[] =
 	"  --sdk-dir DIR       The SDK for Python, importable in every agent; \"\" for none\n"
 	"                      (default: " CLOVE_SDK_DIR ")\n"
 	"  --require-limits    Start no agent whose limits no cgroup enforces\n"
+	"  --box-commands      Let clients run commands and open files in agents' boxes only, not on\n"
+	"                      the host\n"
 	"  --cgroup GROUP      Keep agents below this cgroup, from the top of the hierarchy\n"
 	"                      (default: the one the kernel is started in)\n"
 	"  --config FILE       Settings in INI form. [core]: socket, log_level, cores, io, data_dir,\n"
-	"                      sdk_dir. [sandbox]: enabled, require_limits (yes or no), cgroup\n"
+	"                      sdk_dir. [sandbox]: enabled, require_limits, box_commands (yes or no),\n"
+	"                      cgroup\n"
 	"  --version           Print the version and end\n"
 	"  --help, -h          Print this and end\n"
 	"\n"
 	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
-	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_REQUIRE_LIMITS (yes\n"
-	"or no), CLOVE_CGROUP, CLOVE_CONFIG. The command line wins over the environment, and that over\n"
-	"the file.\n"
+	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_REQUIRE_LIMITS and\n"
+	"CLOVE_BOX_COMMANDS (yes or no), CLOVE_CGROUP, CLOVE_CONFIG. The command line wins over the\n"
+	"environment, and that over the file.\n"
 	"\n"
 	"Example:\n"
 	"  clove_kernel --socket /tmp/my.sock --data-dir /tmp/my-clove --cores 2\n"
@@ -110,6 +113,11 @@ static int require_limits_read(struct config *c, const char *value)
 	return switch_read(&c->require_limits, value);
 }
 
+static int box_commands_read(struct config *c, const char *value)
+{
+	return switch_read(&c->box_commands, value);
+}
+
 static int cgroup_read(struct config *c, const char *value)
 {
 	return *value == '/' ? text_read(&c->cgroup, value) : -1;
@@ -155,6 +163,8 @@ static const struct setting {
 	{"--no-sandbox", "no", "CLOVE_SANDBOX", "sandbox", "enabled", sandbox_read, "yes or no"},
 	{"--require-limits", "yes", "CLOVE_REQUIRE_LIMITS", "sandbox", "require_limits",
 	 require_limits_read, "yes or no"},
+	{"--box-commands", "yes", "CLOVE_BOX_COMMANDS", "sandbox", "box_commands",
+	 box_commands_read, "yes or no"},
 	{"--cgroup", NULL, "CLOVE_CGROUP", "sandbox", "cgroup", cgroup_read,
 	 "a path that begins with /"},
 };

@@ -26,6 +26,7 @@ struct config {
 	bool sandbox;
 	char *cgroup;        /* owned; NULL: the group the kernel is started in */
 	bool require_limits; /* of every agent */
+	bool box_commands;   /* clients' EXEC, READ and WRITE act in boxes only */
 };
 
 /* Reads all sources; prints help, version and complaints itself. 0 or CONFIG_E_x. */

@@ -139,6 +139,16 @@ int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
 	return 0;
 }
 
+/* Out of the table first, so that an agent that is just about to be tied to it notices. */
+static void identity_end(struct conn *conn)
+{
+	uint32_t id = atomic_load_explicit(&conn->agent->id, memory_order_relaxed);
+
+	agent_table_give_back(conn->shard->kernel->agents, conn->agent);
+	if (conn->ties)
+		agent_end_tied(conn->shard, id);
+}
+
 void conn_close(struct conn *conn)
 {
 	struct shard *shard = conn->shard;
@@ -153,7 +163,7 @@ void conn_close(struct conn *conn)
 	if (conn->spawned)
 		agent_disconnected(conn->spawned);
 	else if (conn->agent)
-		agent_table_give_back(shard->kernel->agents, conn->agent);
+		identity_end(conn);
 	shard->in_bytes -= conn->in.cap;
 	buf_deinit(&conn->in);
 	buf_deinit(&conn->backlog);

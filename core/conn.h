@@ -39,6 +39,7 @@ struct conn {
 	uint64_t pass;                    /* of the core, when the budget was filled */
 	uint16_t budget;                  /* frames it may still run in this pass */
 	uint16_t in_flight;
+	bool ties;    /* agents may be tied to it */
 	bool ended;   /* the client sends no more */
 	bool stalled; /* too much output waits: no parsing */
 	bool leaving; /* to be closed when its output has gone */

@@ -193,7 +193,7 @@ void directory_cancel(struct directory *directory, uint32_t owner, const char *n
 }
 
 int directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
-		   uint16_t core)
+		   uint16_t core, uint32_t tied)
 {
 	struct entry *entry, *above;
 	int r = 0;
@@ -208,6 +208,7 @@ int directory_bind(struct directory *directory, uint32_t owner, const char *name
 	if (!r) {
 		entry->card.id = id;
 		entry->card.core = core;
+		entry->card.tied = tied;
 		list_append(id_bucket(directory, id), &entry->by_id);
 	}
 	(void)pthread_mutex_unlock(&directory->lock);
@@ -238,7 +239,8 @@ void directory_update(struct directory *directory, uint32_t id, enum agent_state
 	(void)pthread_mutex_unlock(&directory->lock);
 }
 
-void directory_launched(struct directory *directory, uint32_t id, uint32_t layers, uint64_t now_ns)
+void directory_launched(struct directory *directory, uint32_t id, uint32_t layers,
+			uint64_t launch_id, uint64_t now_ns)
 {
 	struct entry *entry;
 
@@ -247,6 +249,7 @@ void directory_launched(struct directory *directory, uint32_t id, uint32_t layer
 	if (entry) {
 		entry->card.layers = layers;
 		entry->card.life_ns = now_ns;
+		entry->card.launch_id = launch_id;
 	}
 	(void)pthread_mutex_unlock(&directory->lock);
 }
@@ -353,6 +356,24 @@ unsigned directory_children(struct directory *directory, uint32_t parent, uint32
 				&container_of(it, struct entry, by_id)->card;
 
 			if (card->live && card->parent == parent && count < max)
+				ids[count++] = card->id;
+		}
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+	return count;
+}
+
+unsigned directory_tied(struct directory *directory, uint32_t client, uint32_t *ids, unsigned max)
+{
+	unsigned count = 0;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	for (unsigned i = 0; i < BUCKETS && count < max; i++) {
+		list_for_each (it, &directory->ids[i]) {
+			const struct agent_card *card =
+				&container_of(it, struct entry, by_id)->card;
+
+			if (card->live && card->tied == client && count < max)
 				ids[count++] = card->id;
 		}
 	}

@@ -55,9 +55,11 @@ struct agent_card {
 	bool live; /* false: ended for good */
 	enum agent_state state;
 	enum profile profile;
-	bool ended_once;  /* end is valid */
-	uint32_t layers;  /* bits 1 << LAUNCH_LAYER_x in force in its present life; 0 before */
-	uint64_t life_ns; /* clock_now_ns() when that began */
+	bool ended_once;    /* end is valid */
+	uint32_t layers;    /* bits 1 << LAUNCH_LAYER_x in force in its present life; 0 before */
+	uint64_t life_ns;   /* clock_now_ns() when that began */
+	uint64_t launch_id; /* of that life, for those who enter its box */
+	uint32_t tied;      /* id of the client that it ends with; 0: none */
 	struct agent_end end;
 	char name[LIMIT_AGENT_NAME_BYTES + 1];
 	char home[LIMIT_AGENT_HOME_BYTES + 1]; /* of its directory, see agent_home.h */
@@ -81,13 +83,17 @@ int directory_reserve(struct directory *directory, uint32_t owner, const char *n
 /* The start did not come about: the name is free again. */
 void directory_cancel(struct directory *directory, uint32_t owner, const char *name);
 
-/* Gives a reserved name its id and core. DIRECTORY_E_UNKNOWN: the parent has ended meanwhile. */
+/*
+ * Gives a reserved name its id and core, and the client that it is @tied to, or 0. DIRECTORY_E_UNKNOWN:
+ * the parent has ended meanwhile.
+ */
 int directory_bind(struct directory *directory, uint32_t owner, const char *name, uint32_t id,
-		   uint16_t core);
+		   uint16_t core, uint32_t tied);
 void directory_update(struct directory *directory, uint32_t id, enum agent_state state,
 		      uint32_t incarnation, const struct agent_end *end); /* end may be NULL */
 /* Its program runs, confined by @layers. */
-void directory_launched(struct directory *directory, uint32_t id, uint32_t layers, uint64_t now_ns);
+void directory_launched(struct directory *directory, uint32_t id, uint32_t layers,
+			uint64_t launch_id, uint64_t now_ns);
 /* For good: the name is free, the card stays. */
 void directory_end(struct directory *directory, uint32_t id, enum agent_state state,
 		   const struct agent_end *end);
@@ -109,4 +115,6 @@ bool directory_descends(struct directory *directory, uint32_t id, uint32_t ances
 /* Ids of the live children of @parent, at most @max of them; how many. */
 unsigned directory_children(struct directory *directory, uint32_t parent, uint32_t *ids,
 			    unsigned max);
+/* The same of the live agents that are tied to @client. */
+unsigned directory_tied(struct directory *directory, uint32_t client, uint32_t *ids, unsigned max);
 unsigned directory_live(struct directory *directory);

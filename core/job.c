@@ -368,6 +368,9 @@ static void job_not_launched(struct job *job, struct launch_reply *reply)
 				   launch_step_name(reply->step), job->options.argv.items[0]);
 	if (reply->step != LAUNCH_STEP_SPEC && reply->step != LAUNCH_STEP_LIMIT)
 		job->fault.code = WIRE_EXEC_FAILED;
+	if (reply->step == LAUNCH_STEP_BOX)
+		(void)fault_set(&job->fault, WIRE_AGENT_NOT_FOUND,
+				"the agent whose box it is has ended");
 	job->fault.step = launch_step_name(reply->step);
 	/* A process that was made ends by itself now, and is answered for when it has been reaped. */
 	job->state = JOB_RUNNING;
@@ -533,7 +536,7 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 	return job;
 }
 
-enum wire_error job_start(struct call *call, struct exec_options *options)
+enum wire_error job_start(struct call *call, struct exec_options *options, uint64_t box_id)
 {
 	struct shard *shard = call->conn->shard;
 	struct job *job;
@@ -552,8 +555,7 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 		free(job);
 		return call->fault.code;
 	}
-	if (call->conn->spawned && call->conn->spawned->options.sandboxed)
-		job->box_id = call->conn->spawned->launch.id;
+	job->box_id = box_id;
 	*options = (struct exec_options){0};
 	list_append(&shard->jobs, &job->link);
 	shard->job_count++;

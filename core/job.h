@@ -17,7 +17,7 @@ struct shard;
 void job_free_all(struct shard *shard);
 
 /*
- * Runs a command for @call. WIRE_OK, and @options is emptied into the job; or a code with call->fault filled,
+ * Runs a command for @call, in the box of the agent whose launch is @box_id or, if that is 0, on the host. WIRE_OK, and @options is emptied into the job; or a code with call->fault filled,
  * and @options is still the caller's.
  */
-enum wire_error job_start(struct call *call, struct exec_options *options);
+enum wire_error job_start(struct call *call, struct exec_options *options, uint64_t box_id);

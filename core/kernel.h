@@ -44,7 +44,9 @@ struct kernel {
 	/* lanes[from][to]; from the cores, then from the file threads */
 	struct lane *lanes[LIMIT_CORES + LIMIT_FILE_THREADS][LIMIT_CORES];
 
-	int data_fd, agents_fd; /* DATA_DIR, and agents/ in it */
+	int data_fd, agents_fd;   /* DATA_DIR, and agents/ in it */
+	int trash_fd;             /* agents/.trash, emptied by the launcher's remover */
+	_Atomic uint64_t trashed; /* names in it */
 	int groups_fd; /* O_PATH, the cgroup of all agents, for cgroup_find_at(); -1: none */
 	pthread_mutex_t uid_lock;
 	uint8_t uid_used[LIMIT_AGENTS /

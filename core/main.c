@@ -142,6 +142,7 @@ static void kernel_free(struct kernel *kernel)
 	kernel->data_fd = fd_close(kernel->data_fd);
 	kernel->agents_fd = fd_close(kernel->agents_fd);
 	kernel->groups_fd = fd_close(kernel->groups_fd);
+	kernel->trash_fd = fd_close(kernel->trash_fd);
 	kernel->listen_fd = fd_close(kernel->listen_fd);
 	strays_deinit(&kernel->strays);
 	user_deinit(&kernel->user);
@@ -165,6 +166,8 @@ static int data_open(struct kernel *kernel, int *ret_lock)
 
 	if (!r)
 		r = agent_homes_scan(kernel);
+	if (!r)
+		r = agent_trash_open(kernel);
 	if (r == DATA_DIR_E_LOCKED)
 		FATAL("%s: another kernel uses this data directory; stop it or give --data-dir",
 		      config->data_dir);
@@ -350,6 +353,7 @@ int main(int argc, char **argv)
 				.data_fd = -1,
 				.agents_fd = -1,
 				.groups_fd = -1,
+				.trash_fd = -1,
 				.uid_lock = PTHREAD_MUTEX_INITIALIZER,
 				.strays = {.lock = PTHREAD_MUTEX_INITIALIZER}};
 	int r;

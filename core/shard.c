@@ -309,6 +309,8 @@ static int shard_run(struct shard *shard)
 		parcels_send(shard);
 		wake_others(shard);
 		dirty_flush(shard);
+		/* Connections that were closed by that may have sent something on. */
+		wake_others(shard);
 		if (shard->draining && drain_step(shard))
 			return 0;
 		r = wait_for_work(shard);

@@ -78,6 +78,11 @@ OPTION(require_limits)
 			&((struct spawn_options *)to)->require_limits, f);
 }
 
+OPTION(tied)
+{
+	return bag_bool("SPAWN: tied", value, &((struct spawn_options *)to)->tied, f);
+}
+
 OPTION(profile)
 {
 	struct spawn_options *o = to;
@@ -289,6 +294,7 @@ enum wire_error spawn_limits_read(struct launch_limits *limits, struct cursor ba
 static const struct bag_row rows[] = {
 	{"sandboxed", sandboxed_read},
 	{"require_limits", require_limits_read},
+	{"tied", tied_read},
 	{"profile", profile_read},
 	{"interpreter", interpreter_read},
 	{"cwd", cwd_read},

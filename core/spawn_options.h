@@ -47,6 +47,7 @@ struct spawn_options {
 	struct strv ro, rw; /* paths outside, absolute */
 	enum profile profile;
 	bool profile_given, sandboxed, require_limits, workspace_in_memory;
+	bool tied; /* ends with the connection that started it */
 	struct launch_limits limits;
 	uint64_t workspace_bytes, tmp_bytes;
 	enum restart_policy restart;

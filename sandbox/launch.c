@@ -181,6 +181,23 @@ int launcher_cgroups(const struct launcher *launcher, const char *id, const char
 	return packet.head.arg ? err_raise(-packet.head.arg) : 0;
 }
 
+int launcher_remove(const struct launcher *launcher, int dir, int *ret_done)
+{
+	struct packet_head head = {.op = PACKET_REMOVE};
+	int pair[2], r = packet_pair(pair);
+
+	if (r)
+		return err_trace(r);
+	r = packet_send(launcher->control, &head, NULL, 0, (const int[]){pair[1], dir}, 2, 0);
+	(void)fd_close(pair[1]);
+	if (r) {
+		(void)fd_close(pair[0]);
+		return r == PACKET_E_GONE ? LAUNCH_E_GONE : err_fold(r);
+	}
+	*ret_done = pair[0];
+	return 0;
+}
+
 int launcher_channel(const struct launcher *launcher, int *ret_channel)
 {
 	struct packet_head head = {.op = PACKET_CHANNEL};

@@ -194,6 +194,12 @@ int launcher_channel(const struct launcher *launcher, int *ret_channel);
 int launcher_cgroups(const struct launcher *launcher, const char *id, const char *parent,
 		     int *ret_agents);
 
+/*
+ * Has everything in the directory @dir deleted, by a process with the launcher's rights and in its own time; see
+ * remover.h. @ret_done: a socket that becomes readable when it is over, the caller's. 0, LAUNCH_E_GONE or -errno.
+ */
+int launcher_remove(const struct launcher *launcher, int dir, int *ret_done);
+
 /* What the launcher found out in its first moments, by trying, about what this host can do. */
 struct launch_probe {
 	struct {
@@ -206,7 +212,8 @@ struct launch_probe {
 int launcher_probe(const struct launcher *launcher, struct launch_probe *ret_probe);
 
 /*
- * Asks for a process; @id names it on this channel until it is reaped. PLAIN and ENTER take three
+ * Asks for a process; @id names it on this channel until it is reaped, and to whoever enters its box on all
+ * channels: those of agents must differ. PLAIN and ENTER take three
  * descriptors, which become 0, 1 and 2; AGENT those that its box names. They stay the caller's, who
  * may close them on return. Exactly one reply LAUNCHED or FAILED follows a 0. Otherwise
  * LAUNCH_E_BUSY, LAUNCH_E_TOO_BIG, LAUNCH_E_GONE or -errno.

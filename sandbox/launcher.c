@@ -40,6 +40,7 @@
 #include "core/base/err.h"
 #include "sandbox/launcher_priv.h"
 #include "sandbox/opener.h"
+#include "sandbox/remover.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -53,6 +54,8 @@ enum {
 	CHILDREN_MIN = 16,
 	CGROUPS_PER_SWEEP = 256,
 };
+
+#define REMOVER_UID ((uid_t)-1) /* nobody's, whose share of openers removers are counted against */
 
 struct opener {
 	struct list in_server;
@@ -224,17 +227,29 @@ static void serve_cgroups(struct server *server, int sock)
 			  server->cgroups.agents >= 0, MSG_DONTWAIT);
 }
 
-/* The caller waits at the other end of the one descriptor for READY, or for its end. */
+struct remover_job {
+	int sock, dir;
+};
+
+static void remover_start(void *arg)
+{
+	const struct remover_job *job = arg;
+
+	remover_run(job->sock, job->dir);
+}
+
+/* The caller waits at the other end of the first descriptor for READY, or for its end. */
 static void serve_control(struct server *server)
 {
 	struct packet *packet = &server->packet;
 	CLEANUP(fd_closep) int sock = -1;
 	int r = -EBADMSG;
 
-	if (packet->n_fds != 1 || !is_seqpacket(packet->fds[0]))
+	if (packet->n_fds != 1u + (packet->head.op == PACKET_REMOVE) ||
+	    !is_seqpacket(packet->fds[0]))
 		return;
 	sock = packet->fds[0];
-	packet->n_fds = 0;
+	packet->fds[0] = -1; /* closed by us, or kept */
 
 	if (packet->head.op == PACKET_CHANNEL && !packet->body_len) {
 		r = server->n_peers < LAUNCHER_PEERS_MAX ? launcher_peer_add(server, sock)
@@ -252,6 +267,9 @@ static void serve_control(struct server *server)
 
 		r = packet_send(sock, &head, &server->host.probe, sizeof(server->host.probe), NULL,
 				0, MSG_DONTWAIT);
+	} else if (packet->head.op == PACKET_REMOVE && !packet->body_len) {
+		r = launcher_opener_add(server, REMOVER_UID, remover_start,
+					&(struct remover_job){sock, packet->fds[1]});
 	} else if (packet->head.op == PACKET_CGROUPS) {
 		serve_cgroups(server, sock);
 		r = 0;

@@ -130,7 +130,7 @@ struct child *launcher_child_find(struct server *server, struct peer *peer, uint
 	list_for_each (it, bucket(server, id)) {
 		struct child *child = container_of(it, struct child, in_bucket);
 
-		if (child->id != id || child->peer != peer)
+		if (child->id != id || (peer && child->peer != peer))
 			continue;
 		if (!is_finished(child))
 			return child;
@@ -227,6 +227,16 @@ static void on_status(struct server *server, struct watch *watch, uint32_t event
 	answer(server, child, n ? LAUNCH_FAILED : LAUNCH_LAUNCHED, &failure);
 }
 
+static void kill_entered(struct server *server, struct peer *peer, uint64_t box_id)
+{
+	list_for_each (it, &peer->children) {
+		struct child *other = container_of(it, struct child, in_peer);
+
+		if (other->kind == LAUNCH_ENTER && other->box_id == box_id)
+			(void)launcher_child_signal(server, other, SIGKILL, true);
+	}
+}
+
 static void on_death(struct server *server, struct watch *watch, uint32_t events)
 {
 	struct child *child = container_of(watch, struct child, exit_watch);
@@ -240,12 +250,8 @@ static void on_death(struct server *server, struct watch *watch, uint32_t events
 		launcher_box_ended(server, child);
 		if (child->terms->flags & LAUNCH_BOX_NAMESPACES)
 			return;
-		list_for_each (it, &child->peer->children) {
-			struct child *other = container_of(it, struct child, in_peer);
-
-			if (other->kind == LAUNCH_ENTER && other->box_id == child->id)
-				(void)launcher_child_signal(server, other, SIGKILL, true);
-		}
+		list_for_each (peer, &server->peers)
+			kill_entered(server, container_of(peer, struct peer, in_server), child->id);
 	}
 }
 
@@ -315,7 +321,7 @@ static int start_plain(struct server *server, struct child *child, const struct 
 static int start_enter(struct server *server, struct child *child, const struct launch_spec *spec,
 		       const int *fds, int status, struct refusal *reterr_refusal)
 {
-	const struct child *box = launcher_child_find(server, child->peer, spec->box_id);
+	const struct child *box = launcher_child_find(server, NULL, spec->box_id);
 
 	if (!box || box->kind != LAUNCH_AGENT || box->lifeline < 0 || box->status >= 0)
 		return launcher_refuse(reterr_refusal, LAUNCH_STEP_BOX, ESRCH);

@@ -122,10 +122,10 @@ static void signal_child(struct server *server, struct peer *peer)
 }
 
 /* Whoever asked waits at the other end of the socket. */
-static void serve_opener(struct server *server, struct peer *peer)
+static void serve_opener(struct server *server)
 {
 	const struct packet *packet = &server->packet;
-	struct child *box = launcher_child_find(server, peer, packet->head.id);
+	struct child *box = launcher_child_find(server, NULL, packet->head.id);
 	int r = -ESRCH;
 
 	if (box && box->kind == LAUNCH_AGENT && box->terms)
@@ -149,7 +149,7 @@ static void serve(struct server *server, struct peer *peer, int received)
 		return;
 	} else if (received == 0 && packet->head.op == PACKET_BOX_OPENER && !packet->body_len &&
 		   packet->n_fds == 1) {
-		serve_opener(server, peer);
+		serve_opener(server);
 		return;
 	} else if (received == 0 && packet->head.op == PACKET_LAUNCH) {
 		if (launch(server, peer, &refusal) == 0)

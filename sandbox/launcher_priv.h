@@ -149,7 +149,7 @@ int launcher_box_signal(struct server *server, const struct child *child, int si
 /* The init of an agent has ended: so does what is left in its group. */
 void launcher_box_ended(struct server *server, const struct child *child);
 
-/* NULL, or the child of that name which is not reaped. */
+/* NULL, or the child of that name which is not reaped; of any peer if @peer is NULL. */
 struct child *launcher_child_find(struct server *server, struct peer *peer, uint64_t id);
 
 /* Signals its process group, or in its box. 0 or -errno, -ESRCH once it is reaped. */

@@ -41,6 +41,7 @@ enum packet_op {
 	PACKET_PROBE,      /* on control; the launcher's end */
 	PACKET_PROBED,     /* to that end; body: struct launch_probe */
 	PACKET_CGROUPS,    /* on control; the caller's end; body: id, NUL, parent or nothing, NUL */
+	PACKET_REMOVE,     /* on control; the caller's end, a directory; READY when it is empty */
 	PACKET_CGROUPED,   /* to that end; arg: errno; maybe a directory */
 };
 

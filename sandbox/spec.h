@@ -152,7 +152,7 @@ struct launch_spec {
 	size_t n_groups;
 
 	struct launch_box box; /* of AGENT */
-	uint64_t box_id;       /* of ENTER: id of the agent, launched on the same channel */
+	uint64_t box_id;       /* of ENTER: id of the agent, whatever channel it was launched on */
 };
 
 struct spec_reason {

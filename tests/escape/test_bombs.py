@@ -108,7 +108,7 @@ def test_memory_bomb(place: Place, hog) -> None:
     by = protection(place, name, "memory") if name in names(place) else "rlimit"
     end = place.client.call("WAIT", name)
     if by == "cgroup":
-        assert end["reason"] == "oom"
+        assert end["reason"] == "out-of-memory"
     else:
         assert (end["reason"], end["exit_code"]) == ("exited", 1)
         assert "MemoryError" in place.log(name, "stderr")
@@ -128,7 +128,7 @@ def test_shared_memory_counts(place: Place, hog, way: str) -> None:
     name = hog(SHARED[way] % 128 + "ready()\n", wait=False, limits={"memory": 64 * MIB})
     if protection(place, name, "memory") != "cgroup":
         pytest.skip("memory that is no process's own is limited by cgroup alone; this host has no controller")
-    assert place.client.call("WAIT", name)["reason"] == "oom"
+    assert place.client.call("WAIT", name)["reason"] == "out-of-memory"
 
 
 def test_a_spinner_leaves_time_for_others(place: Place, hog) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 import kernel as kernels
 
-SETTINGS = ["socket", "no-sandbox", "log-level", "cores", "io", "data-dir", "sdk-dir", "config"]
+SETTINGS = ["socket", "no-sandbox", "log-level", "cores", "io", "data-dir", "sdk-dir", "require-limits",
+            "box-commands", "cgroup", "config"]
 
 
 def test_help_shows_every_option_and_an_example():
@@ -98,9 +99,22 @@ def test_a_bad_value_is_refused_wherever_it_comes_from(directory, name, value, w
 
 
 @pytest.mark.parametrize("value", ["maybe", "1", "true", ""])
-def test_a_bad_sandbox_setting_is_refused(directory, value):
-    message = complaint(directory, env={"CLOVE_SANDBOX": value})
-    assert "CLOVE_SANDBOX" in message and "yes or no" in message
+@pytest.mark.parametrize("name", ["SANDBOX", "REQUIRE_LIMITS", "BOX_COMMANDS"])
+def test_a_bad_switch_is_refused(directory, name, value):
+    message = complaint(directory, env={f"CLOVE_{name}": value})
+    assert f"CLOVE_{name}" in message and "yes or no" in message
+
+
+@pytest.mark.parametrize("value", ["", "relative/group"])
+def test_a_group_is_named_from_the_top(directory, value):
+    message = complaint(directory, "--cgroup", value)
+    assert "--cgroup" in message and "begins with /" in message
+
+
+def test_a_group_that_is_not_there_is_said_and_limits_are_missing(start_kernel):
+    kernel = start_kernel("--cgroup", "/no/such/group")
+    assert set(kernel.client().call("HELLO", 1, 1)["protections"].values()) <= {"rlimit", "none"}
+    assert re.search(r"layer-off layer=cgroup-memory reason=.*(no/such/group|no cgroup2)", kernel.log())
 
 
 BAD_FILES = {
@@ -129,7 +143,7 @@ def test_a_file_that_cannot_be_read_is_refused(directory):
 
 def test_settings_from_the_file(directory):
     file = directory / "clove.ini"
-    file.write_text("# comment\n[core]\ncores = 2 ; two\nio=epoll\nsandbox = no\nlog_level = debug\n")
+    file.write_text("# comment\n[core]\ncores = 2 ; two\nio=epoll\nlog_level = debug\n[sandbox]\nenabled = no\n")
     kernel = kernels.Kernel(directory, ["--config", str(file)])
     try:
         client = kernel.client()

@@ -26,6 +26,7 @@ DATA = [5, ["a"], {"a": 1}, memoryview(b"abcd")[::2], "a\ud800"]
 INTEGERS = ["5", 1.5, True, -1, 2**64, 10**5000]
 FLAGS = [1, "yes", [None]]
 NAMES = [5, b"x", ["x"], True, "\ud800"]
+BOX = {"sandbox": [*FLAGS, None], "agent": [1.5, b"x", ["x"], True, -1, "\ud800"]}
 SECONDS = ["5", True, [1], -1, math.nan, math.inf, 366 * 86400, 10**5000]
 
 # For each public call: arguments that are fine, and what each parameter must refuse.
@@ -50,19 +51,20 @@ CALLS = {
             "stdin": DATA,
             "check": [*FLAGS, None],
             "output_max": INTEGERS,
+            **BOX,
         },
     ),
     "poll_async": ({}, {"max_results": [*INTEGERS, None]}),
     "cancel": ({"request_id": 1}, {"request_id": [*INTEGERS, None]}),
-    "read_file": ({"path": "x"}, {"path": PATHS}),
-    "read": ({"path": "x"}, {"path": PATHS}),
+    "read_file": ({"path": "x"}, {"path": PATHS, **BOX}),
+    "read": ({"path": "x"}, {"path": PATHS, **BOX}),
     "write_file": (
         {"path": "x", "content": "x"},
-        {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch", "", ["write"]]},
+        {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch", "", ["write"]], **BOX},
     ),
     "write": (
         {"path": "x", "content": "x"},
-        {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch"]},
+        {"path": PATHS, "content": [*DATA, None], "mode": [5, None, "patch"], **BOX},
     ),
     "list_agents": ({}, {"all": [*FLAGS, None]}),
     "spawn": (
@@ -89,11 +91,13 @@ CALLS = {
             "rights": ["exec", 5, [5]],
             "timeout": SECONDS,
             "require_limits": [*FLAGS, None],
+            "tied": [*FLAGS, None],
         },
     ),
     "kill": ({}, {"name": NAMES, "agent_id": INTEGERS, "grace": SECONDS}),
     "wait": ({}, {"name": NAMES, "agent_id": INTEGERS, "timeout": [*SECONDS, 0]}),
     "pause": ({}, {"name": NAMES, "agent_id": INTEGERS}),
+    "remove": ({}, {"name": NAMES, "agent_id": INTEGERS}),
     "resume": ({}, {"name": NAMES, "agent_id": INTEGERS}),
     "inspect": ({}, {"name": NAMES, "agent_id": INTEGERS}),
     "set_limits": (
@@ -130,7 +134,7 @@ def test_no_parameter_is_forgotten():
     methods = {
         name: list(inspect.signature(method).parameters)[1:]
         for name, method in inspect.getmembers(CloveClient, inspect.isfunction)
-        if not name.startswith("_") and name != "follow_logs"
+        if not name.startswith("_") and name not in ("follow_logs", "sandbox")
     }
     assert methods == {call: list(wrong) for call, (_, wrong) in CALLS.items()}
 

@@ -29,7 +29,7 @@ def on(path, work, **options):
 def test_both_clients_have_the_same_calls():
     def surface(kind):
         return {
-            name: str(inspect.signature(value)).replace("AsyncIterator", "Iterator")
+            name: str(inspect.signature(value)).replace("AsyncIterator", "Iterator").replace("AsyncSandbox", "Sandbox")
             for name, value in inspect.getmembers(kind, inspect.isfunction)
             if not name.startswith("_")
         }
@@ -209,3 +209,27 @@ def test_leaves_nothing_unclosed(kernel):
             on(kernel.path, lambda client: client.noop("x"))
         gc.collect()
     assert [str(warning.message) for warning in seen] == []
+
+
+def test_a_sandbox_is_shared_by_its_calls_and_ends_with_its_block(kernel):
+    async def work(client):
+        async with client.sandbox(limits={"max_pids": 64}) as box:
+            await box.write_file("a", "content")
+            assert (await box.read_file("/workspace/a")).content == "content"
+            results = await asyncio.gather(*(box.exec(f"cat a; echo {n}") for n in range(5)))
+            assert [result.stdout for result in results] == [f"content{n}\n" for n in range(5)]
+            other = client.sandbox()
+            assert not await other.exec(["test", "-e", "a"])
+            assert {agent.name for agent in await client.list_agents()} == {box.name, other.name}
+            await other.close()
+            await other.close()
+        assert await client.list_agents() == []
+        for closed in (box, other):
+            try:
+                await closed.exec("true")
+                raise AssertionError("a closed box ran a command")
+            except clove_sdk.ConnectionError as error:
+                assert "closed" in str(error)
+        return await asyncio.gather(*(client.exec("pwd", sandbox=True) for _ in range(5)))
+
+    assert [result.stdout for result in on(kernel.path, work)] == ["/workspace\n"] * 5

@@ -19,7 +19,7 @@ from clove_sdk._codec import pack
 
 HELLO = {
     "protocol": 1, "version": "0", "agent_id": 7, "uid": 0, "core": 0, "features": [], "limits": {},
-    "io": "epoll", "epoch": 1, "uptime_ms": 1, "sandbox": False, "protections": {},
+    "io": "epoll", "epoch": 1, "uptime_ms": 1, "sandbox": False, "box_commands": False, "protections": {},
 }
 
 

@@ -16,16 +16,22 @@ import tokenize
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "clove_sdk"
-FILES = {"_async_base.py": "_sync_base.py", "_async_client.py": "_sync_client.py"}
+FILES = {
+    "_async_base.py": "_sync_base.py",
+    "_async_client.py": "_sync_client.py",
+    "_async_sandbox.py": "_sync_sandbox.py",
+}
 NAMES = {
     "AsyncBaseClient": "BaseClient",
     "AsyncCloveClient": "CloveClient",
     "AsyncIterator": "Iterator",
+    "AsyncSandbox": "Sandbox",
     "AsyncTransport": "SyncTransport",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "_async_base": "_sync_base",
     "_async_client": "_sync_client",
+    "_async_sandbox": "_sync_sandbox",
     "_async_transport": "_sync_transport",
 }
 WORD = re.compile(r"\b(" + "|".join(NAMES) + r")\b")
@@ -57,7 +63,7 @@ Generates the blocking client of clove_sdk from the asyncio one, which is the on
 """
 EXAMPLES = """\
 examples:
-  sdk/python/tools/unasync.py            after an edit of _async_client.py or _async_base.py
+  sdk/python/tools/unasync.py            after an edit of one of them
   sdk/python/tools/unasync.py --check    writes nothing; shows a diff and exits 1 when an output is stale
 """
 

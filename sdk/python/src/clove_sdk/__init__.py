@@ -3,7 +3,9 @@
 
 from . import errors as _errors
 from ._async_client import AsyncCloveClient
+from ._async_sandbox import AsyncSandbox
 from ._sync_client import CloveClient
+from ._sync_sandbox import Sandbox
 from ._version import __version__ as __version__
 from ._wire_table import ErrorCode, SyscallOp
 from .agents import AgentDetails, ExitResult, LimitsResult, LogPiece, SpawnResult
@@ -29,6 +31,7 @@ __all__ = [
     "AgentState",
     "AsyncCloveClient",
     "AsyncResult",
+    "AsyncSandbox",
     "CloveClient",
     "ErrorCode",
     "ExecResult",
@@ -39,6 +42,7 @@ __all__ = [
     "LimitsResult",
     "LogPiece",
     "PollAsyncResult",
+    "Sandbox",
     "SpawnResult",
     "SyscallOp",
     "WriteResult",

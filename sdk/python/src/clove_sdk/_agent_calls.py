@@ -88,6 +88,7 @@ def spawn(
     rights: Sequence[str] | None,
     timeout: float | None,
     require_limits: bool,
+    tied: bool,
 ) -> Call[SpawnResult]:
     sandboxed = _arguments.flag("sandboxed", sandboxed)
     network = _arguments.flag("network", network)
@@ -113,6 +114,7 @@ def spawn(
         "rights": None if rights is None else _arguments.words("rights", rights),
         "timeout_ms": max(1, round(timeout * 1000)) if timeout else None,
         "require_limits": _arguments.flag("require_limits", require_limits),
+        "tied": _arguments.flag("tied", tied),
     }
     return Call(
         SyscallOp.SPAWN,
@@ -179,6 +181,10 @@ def _ended(value: object) -> ExitResult:
 
 def pause(who: str | int) -> Call[bool]:
     return Call(SyscallOp.PAUSE, [who], _done)
+
+
+def remove(who: str | int) -> Call[bool]:
+    return Call(SyscallOp.REMOVE, [who], _done)
 
 
 def resume(who: str | int) -> Call[bool]:

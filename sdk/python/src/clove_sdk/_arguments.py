@@ -157,3 +157,12 @@ def value(name: str, given: object) -> object:
     except ValidationError as error:
         raise ValidationError(f"{name} {error}") from None
     return given
+
+
+def box(sandbox: object, agent: object) -> str | int | None:
+    """The agent in whose box a call shall act, if it names one."""
+    if flag("sandbox", sandbox) and agent is not None:
+        raise ValidationError("sandbox and agent: give one of both")
+    if agent is None:
+        return None
+    return text("agent", agent) if isinstance(agent, str) else integer("agent", agent)

@@ -9,6 +9,7 @@ from typing import Any
 from . import _agent_calls, _arguments, _calls
 from ._arguments import Command, Data, Environment, Path
 from ._async_base import AsyncBaseClient
+from ._async_sandbox import AsyncSandbox
 from ._async_transport import sleep
 from ._errors_base import ProtocolError, ValidationError
 from ._wire_errors import Busy
@@ -33,6 +34,8 @@ class AsyncCloveClient(AsyncBaseClient):
     when no answer comes in time, ConnectionError when there is no connection or it breaks, and, before
     anything is sent, ValidationError for an argument of the wrong type.
     """
+
+    _box: AsyncSandbox | None = None  # for calls with sandbox=True
 
     async def hello(self) -> KernelInfo:
         """Asks the kernel about itself."""
@@ -64,12 +67,18 @@ class AsyncCloveClient(AsyncBaseClient):
         stdin: Data | None = None,
         check: bool = False,
         output_max: int | None = None,
+        sandbox: bool = False,
+        agent: str | int | None = None,
     ) -> ExecResult:
         """Runs a command and returns when it has ended.
 
         command: a string for the shell, or a list of arguments without one. cwd: absolute; by default the
         user's home. timeout: seconds, after which it is ended; None or 0 for no limit. env: added to the
         base environment. output_max: bytes kept of stdout and of stderr each.
+
+        It runs on the host as this user. sandbox=True: in a box of this connection's own, which all its calls
+        with sandbox=True share and which ends with it (sandbox() makes others). agent: name or id of a
+        sandboxed agent in whose box, and within whose limits, it runs. In an agent: always in its box.
 
         A command that fails or is ended gives a result that is false, with its error as text; with
         check=True CommandFailed is raised. ExecFailed when it cannot be started.
@@ -78,13 +87,16 @@ class AsyncCloveClient(AsyncBaseClient):
         async_request_id; poll_async() gives the result under that number. It is the request_id, or is chosen
         when that is None; ValidationError when it is in use.
         """
+        agent = _arguments.box(sandbox, agent)
         call = _calls.execute(command, cwd, timeout, env, stdin, output_max)
         check = _arguments.flag("check", check)
         if request_id is not None:
             request_id = _arguments.integer("request_id", request_id)
-        if _arguments.flag("async_", async_):
-            if check:
-                raise ValidationError("check needs the result and cannot go with async_")
+        async_ = _arguments.flag("async_", async_)
+        if async_ and check:
+            raise ValidationError("check needs the result and cannot go with async_")
+        call = _calls.execute_in(call, await self._where(sandbox, agent))
+        if async_:
             return ExecResult(async_request_id=await self._start(call, request_id))
         result = await self._call(call)
         if check and not result:
@@ -102,27 +114,33 @@ class AsyncCloveClient(AsyncBaseClient):
             return False
         return await self._call(_calls.cancel(entry.request.id))
 
-    async def read_file(self, path: Path) -> FileContent:
-        """Reads a whole file, of any size; path may be relative to the user's home.
+    async def read_file(
+        self, path: Path, *, sandbox: bool = False, agent: str | int | None = None
+    ) -> FileContent:
+        """Reads a whole file, of any size; path may be relative to the user's home. sandbox, agent: as of
+        exec(), in whose box the path is.
 
         A file that grows or shrinks meanwhile is read to the end it then has; one that is replaced is read
         anew. NotFound, PermissionDenied, NotAFile; Busy when it is replaced again and again.
         """
         path = _arguments.path("path", path)
+        where = await self._where(sandbox, _arguments.box(sandbox, agent))
         for _ in range(_calls.READ_RESTARTS_MAX):
-            pieces = await self._read_pieces(path)
+            pieces = await self._read_pieces(path, where)
             if pieces is not None:
                 return _calls.file_content(pieces)
         raise Busy("the file was replaced each time while it was being read", SyscallOp.READ)
 
-    async def _read_pieces(self, path: str | bytes) -> list[bytes] | None:
+    async def _read_pieces(
+        self, path: str | bytes, where: str | int | None
+    ) -> list[bytes] | None:
         """None when the file was replaced between two pieces."""
         length = await self._payload_max()
-        first = piece = await self._call(_calls.read_piece(path, 0, length))
+        first = piece = await self._call(_calls.read_piece(path, 0, length, where))
         pieces = [piece.data]
         offset = len(piece.data)
         while not piece.eof:
-            piece = await self._call(_calls.read_piece(path, offset, length))
+            piece = await self._call(_calls.read_piece(path, offset, length, where))
             if piece.file != first.file:
                 return None
             pieces.append(piece.data)
@@ -134,8 +152,12 @@ class AsyncCloveClient(AsyncBaseClient):
         path: Path,
         content: Data,
         mode: str = "write",
+        *,
+        sandbox: bool = False,
+        agent: str | int | None = None,
     ) -> WriteResult:
-        """Writes a file, of any size: mode "write" replaces what it held, "append" adds at its end.
+        """Writes a file, of any size: mode "write" replaces what it held, "append" adds at its end. sandbox,
+        agent: as of exec(), in whose box the path is.
 
         Content above the payload limit (1 MiB) goes in pieces: others can see it partly written, and
         after an error it stays so. PermissionDenied, NotFound, NoSpace, NotAFile.
@@ -143,29 +165,35 @@ class AsyncCloveClient(AsyncBaseClient):
         path = _arguments.path("path", path)
         data = _arguments.data("content", content)
         mode = _arguments.choice("mode", mode, ("write", "append"))
+        where = await self._where(sandbox, _arguments.box(sandbox, agent))
         length = await self._payload_max()
-        result = await self._call(_calls.write_piece(path, data[:length], mode, 0))
+        result = await self._call(_calls.write_piece(path, data[:length], mode, 0, where))
         done = result.bytes_written
         while done < len(data):
             if not result.bytes_written:
                 raise ProtocolError("WRITE succeeded without writing anything")
             piece = data[done : done + length]
-            result = await self._call(_calls.write_piece(path, piece, mode, done))
+            result = await self._call(_calls.write_piece(path, piece, mode, done, where))
             done += result.bytes_written
         return WriteResult(done, result.size)
 
-    async def read(self, path: Path) -> str:
+    async def read(
+        self, path: Path, *, sandbox: bool = False, agent: str | int | None = None
+    ) -> str:
         """The content of read_file()."""
-        return (await self.read_file(path)).content
+        return (await self.read_file(path, sandbox=sandbox, agent=agent)).content
 
     async def write(
         self,
         path: Path,
         content: Data,
         mode: str = "write",
+        *,
+        sandbox: bool = False,
+        agent: str | int | None = None,
     ) -> WriteResult:
         """Another name of write_file()."""
-        return await self.write_file(path, content, mode)
+        return await self.write_file(path, content, mode, sandbox=sandbox, agent=agent)
 
     async def list_agents(self, all: bool = False) -> list[AgentInfo]:
         """The agents that were spawned; with all=True also the connected clients."""
@@ -201,6 +229,7 @@ class AsyncCloveClient(AsyncBaseClient):
         rights: Sequence[str] | None = None,
         timeout: float | None = None,
         require_limits: bool = False,
+        tied: bool = False,
     ) -> SpawnResult:
         """Starts an agent and returns when its program runs.
 
@@ -247,6 +276,7 @@ class AsyncCloveClient(AsyncBaseClient):
                 rights,
                 timeout,
                 require_limits,
+                tied,
             )
         )
 
@@ -265,6 +295,12 @@ class AsyncCloveClient(AsyncBaseClient):
     ) -> ExitResult:
         """Returns when an agent has ended for good, also before the call. AgentNotFound, TimeoutError."""
         return await self._call(_agent_calls.wait(_agent_calls.agent(name, agent_id), timeout))
+
+    async def remove(self, name: str | None = None, agent_id: int | None = None) -> bool:
+        """Deletes what an agent that has ended left, workspace and logs, also of agents it started; True.
+        Busy while it is alive, AgentNotFound when there is nothing.
+        """
+        return await self._call(_agent_calls.remove(_agent_calls.agent(name, agent_id)))
 
     async def pause(self, name: str | None = None, agent_id: int | None = None) -> bool:
         """Stops every process of an agent; True. AgentNotFound."""
@@ -323,6 +359,50 @@ class AsyncCloveClient(AsyncBaseClient):
                 return
             else:
                 await sleep(_agent_calls.FOLLOW_SECONDS)
+
+    def sandbox(
+        self,
+        name: str | None = None,
+        network: bool = False,
+        limits: Mapping[str, int] | None = None,
+        *,
+        profile: str | None = None,
+        ro: Sequence[Path] | None = None,
+        rw: Sequence[Path] | None = None,
+        workspace: str = "memory",
+        timeout: float | None = None,
+        require_limits: bool = False,
+    ) -> AsyncSandbox:
+        """A box of its own for commands and files: exec(), read_file() and write_file() of what is returned
+        share its /workspace until it is closed, or this connection ends. Made by its first call, or by
+        "with". Arguments as of spawn(); with a name and workspace="disk" the next box of that name finds
+        its files again.
+        """
+        return AsyncSandbox(
+            self,
+            {
+                "name": name,
+                "network": network,
+                "limits": limits,
+                "profile": profile,
+                "ro": ro,
+                "rw": rw,
+                "workspace": workspace,
+                "timeout": timeout,
+                "require_limits": require_limits,
+            },
+        )
+
+    async def _where(self, sandbox: bool, agent: str | int | None) -> str | int | None:
+        """In whose box a call acts, of arguments that were checked; None: where the kernel puts it."""
+        if agent is not None:
+            return agent
+        transport = await self._ready()
+        if self._endpoint.fd is not None or not (sandbox or (self._info and self._info.box_commands)):
+            return None
+        if self._box is None or self._box.connection not in (None, transport):
+            self._box = self.sandbox()
+        return await self._box.start()
 
     async def stats(self) -> KernelStats:
         """Counters of the kernel."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from . import _arguments, _codec
@@ -92,6 +92,7 @@ def _kernel_info(value: object) -> KernelInfo:
         limits=fields.fields("limits").integers(),
         epoch=fields.integer("epoch"),
         sandbox=fields.boolean("sandbox"),
+        box_commands=fields.boolean("box_commands"),
         protections=fields.fields("protections").texts(),
     )
 
@@ -131,6 +132,11 @@ def execute(
     )
 
 
+def execute_in(call: Call[ExecResult], agent: str | int | None) -> Call[ExecResult]:
+    """The same in the box of an agent; None: where the kernel puts it."""
+    return replace(call, args=[*call.args, agent])
+
+
 def _exec_result(value: object) -> ExecResult:
     fields = Fields(value, "EXEC")
     return ExecResult(
@@ -155,8 +161,10 @@ class Piece:
     file: list[object]
 
 
-def read_piece(path: str | bytes, offset: int, length: int) -> Call[Piece]:
-    return Call(SyscallOp.READ, [path, offset, length], _piece)
+def read_piece(
+    path: str | bytes, offset: int, length: int, agent: str | int | None = None
+) -> Call[Piece]:
+    return Call(SyscallOp.READ, [path, offset, length, agent], _piece)
 
 
 def _piece(value: object) -> Piece:
@@ -171,11 +179,13 @@ def file_content(pieces: Sequence[bytes]) -> FileContent:
     return FileContent(data.decode("utf-8", "surrogateescape"), len(data))
 
 
-def write_piece(path: str | bytes, data: memoryview, mode: str, offset: int) -> Call[WriteResult]:
-    where: list[object] = ["append"] if mode == "append" else ["patch", offset]
+def write_piece(
+    path: str | bytes, data: memoryview, mode: str, offset: int, agent: str | int | None = None
+) -> Call[WriteResult]:
+    where: list[object] = ["append", None] if mode == "append" else ["patch", offset]
     if mode == "write" and offset == 0:
-        where = ["write"]
-    return Call(SyscallOp.WRITE, [path, data, *where], _write_result)
+        where = ["write", None]
+    return Call(SyscallOp.WRITE, [path, data, *where, agent], _write_result)
 
 
 def _write_result(value: object) -> WriteResult:

@@ -142,6 +142,9 @@ class SyscallOp(IntEnum):
     LOGS = 0x202
     #: Change limits of a live agent, at once and for its later lives; by cgroup or not at all.
     SET_LIMITS = 0x203
+    #: Delete what an agent that has ended left: its workspace, its logs, and those of agents it
+    #: started. Out of sight at once, off the disk in a while.
+    REMOVE = 0x204
     #: Counters of the kernel itself.
     STATS = 0x600
 

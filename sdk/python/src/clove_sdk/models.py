@@ -22,7 +22,7 @@ class KernelInfo(Result):
     """Answer of hello(). capabilities: the calls that this kernel has. epoch: changes with each start.
 
     agent_id: who the kernel takes this client for. io: how it does its I/O. sandbox: False when it
-    runs with --no-sandbox. limits: by name, in bytes or counts. protections: by what this host holds an
+    runs with --no-sandbox. box_commands: True when clients may run commands and open files in boxes only. limits: by name, in bytes or counts. protections: by what this host holds an
     agent to its "memory", "cpu", "pids" and "io": "cgroup", "rlimit" or "none".
     """
 
@@ -37,6 +37,7 @@ class KernelInfo(Result):
     limits: dict[str, int]
     epoch: int
     sandbox: bool
+    box_commands: bool
     protections: dict[str, str]
 
     OLDER_KEYS: ClassVar[dict[str, str]] = {"features": "capabilities"}
