@@ -453,13 +453,18 @@ static void on_init_end(struct child *child)
 static void launched(struct agent *agent, const struct launch_reply *reply)
 {
 	struct shard *shard = agent->shard;
+	bool watched;
 
 	agent->layers = reply->layers;
 	agent->landlock_abi = reply->landlock_abi;
 	agent->start_ns = shard->now_ns;
 	atomic_store_explicit(&agent->entry->pid, (uint32_t)agent->program, memory_order_relaxed);
+	watched = agent->options.sandboxed && !agent->options.workspace_in_memory &&
+		  !(agent->layers & 1u << LAUNCH_LAYER_WORKSPACE_QUOTA);
 	directory_launched(directory_of(agent), agent->id, agent->layers, agent->launch.id,
-			   agent->start_ns);
+			   watched ? agent->options.workspace_bytes : 0, agent->start_ns);
+	if (watched)
+		workspace_watch_begin(shard);
 	state_set(agent, AGENT_RUNNING);
 	log_info("agent-started", "id=%u name=%s pid=%d profile=%s incarnation=%u", agent->id,
 		 agent->options.name, agent->program, profile_name(agent->options.profile),

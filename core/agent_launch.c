@@ -201,10 +201,15 @@ static int on_send(struct launch *launch, int channel)
 	if (o->sandboxed) {
 		spec.box.flags |= LAUNCH_BOX_NAMESPACES | LAUNCH_BOX_LANDLOCK;
 		spec.box.tmp_bytes = o->tmp_bytes;
-		if (o->workspace_in_memory)
+		if (o->workspace_in_memory) {
 			spec.box.workspace_bytes = o->workspace_bytes;
-		else
+		} else {
 			spec.box.workspace_fd = fd_add(&fds, agent->home.workspace);
+			spec.box.workspace_quota = o->workspace_bytes;
+			/* At once, and also of a file that has no name any more; but not of shared ones. */
+			if (!o->rw.count)
+				spec.box.rlimits.fsize_bytes = o->workspace_bytes;
+		}
 		spec.box.n_binds = binds_make(agent, &fds, binds);
 		spec.box.binds = binds;
 	} else {
@@ -359,9 +364,10 @@ static void protections_pack(const struct agent *agent, msgpack_packer *pk)
 	pack_map(pk, PROTECTION_LIMITS + 2);
 	protection_pack_limits(agent->layers, pk);
 	pack_key_text(pk, "workspace",
-		      !agent->options.sandboxed            ? "none"
-		      : agent->options.workspace_in_memory ? "memory"
-							   : "disk");
+		      !agent->options.sandboxed                  ? "none"
+		      : agent->options.workspace_in_memory       ? "memory"
+		      : has(agent, LAUNCH_LAYER_WORKSPACE_QUOTA) ? "quota"
+								 : "polled");
 	pack_text(pk, "layers");
 	for (unsigned i = 0; i < LAUNCH_LAYER_COUNT; i++)
 		count += has(agent, (enum launch_layer)i);

@@ -254,6 +254,9 @@ static enum wire_error confine(struct call *call, struct spawn_options *options)
 		options->workspace_bytes =
 			options->workspace_bytes ? options->workspace_bytes : UINT64_MAX;
 	}
+	if (!options->workspace_in_memory)
+		options->workspace_bytes =
+			smaller(options->workspace_bytes, parent->options.workspace_bytes);
 	if (options->workspace_in_memory)
 		options->workspace_bytes = smaller(options->workspace_bytes,
 						   parent->options.workspace_in_memory

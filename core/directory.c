@@ -26,7 +26,7 @@ struct directory {
 	pthread_mutex_t lock;
 	struct list names[BUCKETS], ids[BUCKETS];
 	struct list ended;
-	unsigned ended_count, live_count;
+	unsigned ended_count, live_count, capped_count;
 };
 
 const char *agent_state_name(enum agent_state state)
@@ -38,8 +38,9 @@ const char *agent_state_name(enum agent_state state)
 
 const char *agent_reason_name(enum agent_reason reason)
 {
-	static const char *const names[] = {"exited", "signal",       "out-of-memory", "timeout",
-					    "killed", "start-failed", "lost"};
+	static const char *const names[] = {"exited",  "signal",        "out-of-memory",
+					    "timeout", "killed",        "start-failed",
+					    "lost",    "workspace-full"};
 
 	return names[reason];
 }
@@ -240,7 +241,7 @@ void directory_update(struct directory *directory, uint32_t id, enum agent_state
 }
 
 void directory_launched(struct directory *directory, uint32_t id, uint32_t layers,
-			uint64_t launch_id, uint64_t now_ns)
+			uint64_t launch_id, uint64_t workspace_bytes, uint64_t now_ns)
 {
 	struct entry *entry;
 
@@ -250,6 +251,9 @@ void directory_launched(struct directory *directory, uint32_t id, uint32_t layer
 		entry->card.layers = layers;
 		entry->card.life_ns = now_ns;
 		entry->card.launch_id = launch_id;
+		directory->capped_count -= entry->card.workspace_bytes != 0;
+		directory->capped_count += workspace_bytes != 0;
+		entry->card.workspace_bytes = workspace_bytes;
 	}
 	(void)pthread_mutex_unlock(&directory->lock);
 }
@@ -264,6 +268,7 @@ void directory_end(struct directory *directory, uint32_t id, enum agent_state st
 	if (entry && entry->card.live) {
 		card_update(&entry->card, state, end);
 		entry->card.live = false;
+		directory->capped_count -= !!entry->card.workspace_bytes;
 		child_count(directory, entry->card.parent, -1);
 		directory->live_count--;
 		list_append(&directory->ended, &entry->ended);
@@ -374,6 +379,26 @@ unsigned directory_tied(struct directory *directory, uint32_t client, uint32_t *
 				&container_of(it, struct entry, by_id)->card;
 
 			if (card->live && card->tied == client && count < max)
+				ids[count++] = card->id;
+		}
+	}
+	(void)pthread_mutex_unlock(&directory->lock);
+	return count;
+}
+
+unsigned directory_capped(struct directory *directory, uint32_t *ids, unsigned max)
+{
+	unsigned count = 0;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	if (!max)
+		count = directory->capped_count;
+	for (unsigned i = 0; i < BUCKETS && count < max; i++) {
+		list_for_each (it, &directory->ids[i]) {
+			const struct agent_card *card =
+				&container_of(it, struct entry, by_id)->card;
+
+			if (card->live && card->workspace_bytes && count < max)
 				ids[count++] = card->id;
 		}
 	}

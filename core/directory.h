@@ -32,7 +32,8 @@ enum agent_reason {
 	AGENT_TIMED_OUT,
 	AGENT_KILLED,
 	AGENT_START_FAILED,
-	AGENT_LOST, /* with the launcher */
+	AGENT_LOST,           /* with the launcher */
+	AGENT_WORKSPACE_FULL, /* it wrote more than limits: workspace */
 };
 
 const char *agent_reason_name(enum agent_reason reason);
@@ -59,7 +60,8 @@ struct agent_card {
 	uint32_t layers;    /* bits 1 << LAUNCH_LAYER_x in force in its present life; 0 before */
 	uint64_t life_ns;   /* clock_now_ns() when that began */
 	uint64_t launch_id; /* of that life, for those who enter its box */
-	uint32_t tied;      /* id of the client that it ends with; 0: none */
+	uint64_t workspace_bytes; /* limit of one that has to be measured; 0: none */
+	uint32_t tied;            /* id of the client that it ends with; 0: none */
 	struct agent_end end;
 	char name[LIMIT_AGENT_NAME_BYTES + 1];
 	char home[LIMIT_AGENT_HOME_BYTES + 1]; /* of its directory, see agent_home.h */
@@ -93,7 +95,7 @@ void directory_update(struct directory *directory, uint32_t id, enum agent_state
 		      uint32_t incarnation, const struct agent_end *end); /* end may be NULL */
 /* Its program runs, confined by @layers. */
 void directory_launched(struct directory *directory, uint32_t id, uint32_t layers,
-			uint64_t launch_id, uint64_t now_ns);
+			uint64_t launch_id, uint64_t workspace_bytes, uint64_t now_ns);
 /* For good: the name is free, the card stays. */
 void directory_end(struct directory *directory, uint32_t id, enum agent_state state,
 		   const struct agent_end *end);
@@ -117,4 +119,6 @@ unsigned directory_children(struct directory *directory, uint32_t parent, uint32
 			    unsigned max);
 /* The same of the live agents that are tied to @client. */
 unsigned directory_tied(struct directory *directory, uint32_t client, uint32_t *ids, unsigned max);
+/* Of those whose workspace has to be measured; with @max 0 only whether there is one. */
+unsigned directory_capped(struct directory *directory, uint32_t *ids, unsigned max);
 unsigned directory_live(struct directory *directory);

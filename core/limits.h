@@ -68,7 +68,8 @@ enum {
 	LIMIT_AGENT_CPU_QUOTA_US = 100000, /* of every 100,000: one core */
 	LIMIT_AGENT_PIDS = 256,
 	LIMIT_AGENT_TMP_BYTES = 64 << 20,
-	LIMIT_AGENT_LOG_BYTES = 1 << 20, /* of stdout, of stderr */
+	LIMIT_AGENT_WORKSPACE_BYTES = 1 << 30, /* of one on disk */
+	LIMIT_AGENT_LOG_BYTES = 1 << 20,       /* of stdout, of stderr */
 	LIMIT_AGENT_FDS = 2, /* while it runs: pidfd, report; the connection is counted as one */
 	LIMIT_AGENT_FDS_START = 9, /* until it was asked for: also three ends, four of its home */
 	LIMIT_AGENTS_LIVE = 10000,

@@ -347,6 +347,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->children);
 	list_init(&shard->jobs);
 	list_init(&shard->agents);
+	workspace_watch_init(&shard->workspaces);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (shard->null_fd < 0)
 		return err_raise(-errno);
@@ -420,6 +421,7 @@ static void *shard_main(void *arg)
 	}
 	job_free_all(shard);
 	agent_free_all(shard);
+	workspace_watch_deinit(shard);
 	channel_close(shard);
 	return NULL;
 }

@@ -22,6 +22,7 @@
 #include "core/kernel.h"
 #include "core/loop.h"
 #include "core/timer.h"
+#include "core/workspace.h"
 
 /* Written by the core alone, read by any thread. */
 struct shard_stats {
@@ -86,6 +87,8 @@ struct shard {
 
 	struct loop_source listener; /* core 0 */
 	struct timer accept_retry;
+
+	struct workspace_watch workspaces; /* core 0 */
 
 	struct channel channel; /* to the launcher */
 	int null_fd;            /* /dev/null, for reading: the input of a command without one */

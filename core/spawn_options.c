@@ -346,8 +346,9 @@ static enum wire_error consistency(struct spawn_options *o, struct fault *f)
 	if (o->ro.count + o->rw.count > LIMIT_AGENT_BINDS)
 		return fault_set(f, WIRE_INVALID_ARGUMENT, "SPAWN: ro and rw: at most %d paths",
 				 LIMIT_AGENT_BINDS);
-	if (o->workspace_in_memory && !o->workspace_bytes)
-		o->workspace_bytes = LIMIT_AGENT_TMP_BYTES;
+	if (!o->workspace_bytes)
+		o->workspace_bytes = o->workspace_in_memory ? LIMIT_AGENT_TMP_BYTES
+							    : LIMIT_AGENT_WORKSPACE_BYTES;
 	return WIRE_OK;
 }
 

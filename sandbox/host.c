@@ -177,6 +177,8 @@ static void begin(struct launch_probe *probe, struct host *host)
 	say(probe, LAUNCH_LAYER_RLIMIT_PIDS, true, "%s", "");
 	say(probe, LAUNCH_LAYER_OWN_UID, host->is_root, "%s",
 	    host->is_root ? "" : "the kernel does not run as root");
+	say(probe, LAUNCH_LAYER_WORKSPACE_QUOTA, false, "%s",
+	    host->is_root ? "tried with each workspace" : "the kernel does not run as root");
 	for (unsigned i = LAUNCH_LAYER_CGROUP_MEMORY; i <= LAUNCH_LAYER_CGROUP_FREEZE; i++)
 		say(probe, i, false, "no cgroup is used");
 }

@@ -113,7 +113,8 @@ const char *launch_step_name(enum launch_step step);
 	X(CGROUP_PIDS, "cgroup-pids")                                                           \
 	X(CGROUP_IO, "cgroup-io")                                                               \
 	X(CGROUP_KILL, "cgroup-kill")                                                           \
-	X(CGROUP_FREEZE, "cgroup-freeze")
+	X(CGROUP_FREEZE, "cgroup-freeze")                                                       \
+	X(WORKSPACE_QUOTA, "workspace-quota") /* tried with each workspace; a project quota */
 
 #define LAUNCH_LAYER_ENUM(name, text) LAUNCH_LAYER_##name,
 enum launch_layer { LAUNCH_LAYERS(LAUNCH_LAYER_ENUM) LAUNCH_LAYER_COUNT };

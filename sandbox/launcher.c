@@ -39,6 +39,7 @@
 #include "core/base/check.h"
 #include "core/base/err.h"
 #include "sandbox/launcher_priv.h"
+#include "sandbox/measurer.h"
 #include "sandbox/opener.h"
 #include "sandbox/remover.h"
 
@@ -55,7 +56,8 @@ enum {
 	CGROUPS_PER_SWEEP = 256,
 };
 
-#define REMOVER_UID ((uid_t)-1) /* nobody's, whose share of openers removers are counted against */
+#define HELPER_UID \
+	((uid_t)-1) /* nobody's, whose share of openers the kernel's helpers are counted against */
 
 struct opener {
 	struct list in_server;
@@ -227,6 +229,11 @@ static void serve_cgroups(struct server *server, int sock)
 			  server->cgroups.agents >= 0, MSG_DONTWAIT);
 }
 
+static void measurer_begin(void *arg)
+{
+	measurer_run(*(const int *)arg);
+}
+
 struct remover_job {
 	int sock, dir;
 };
@@ -268,8 +275,10 @@ static void serve_control(struct server *server)
 		r = packet_send(sock, &head, &server->host.probe, sizeof(server->host.probe), NULL,
 				0, MSG_DONTWAIT);
 	} else if (packet->head.op == PACKET_REMOVE && !packet->body_len) {
-		r = launcher_opener_add(server, REMOVER_UID, remover_start,
+		r = launcher_opener_add(server, HELPER_UID, remover_start,
 					&(struct remover_job){sock, packet->fds[1]});
+	} else if (packet->head.op == PACKET_MEASURER && !packet->body_len) {
+		r = launcher_opener_add(server, HELPER_UID, measurer_begin, &sock);
 	} else if (packet->head.op == PACKET_CGROUPS) {
 		serve_cgroups(server, sock);
 		r = 0;

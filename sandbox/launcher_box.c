@@ -29,6 +29,7 @@
 #include "sandbox/launcher_priv.h"
 #include "sandbox/limits.h"
 #include "sandbox/mount_api.h"
+#include "sandbox/quota.h"
 
 enum {
 	/* Not CLONE_NEWCGROUP: it would show our own group. The init does it, from within its own. */
@@ -315,6 +316,10 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 		flags = NAMESPACES | (needs_own_net(server, spec) ? CLONE_NEWNET : 0);
 		step = LAUNCH_STEP_MOUNT_WORKSPACE;
 		r = server->host.is_root ? hand_over(spec, fds) : 0;
+		/* Its uid is unique, and so is a project of that number. */
+		if (!r && server->host.is_root && spec->box.workspace_quota &&
+		    quota_set(fds[spec->box.workspace_fd], spec->uid, spec->box.workspace_quota))
+			child->terms->layers |= 1u << LAUNCH_LAYER_WORKSPACE_QUOTA;
 		if (!r && server->host.is_root)
 			r = open_mounts(spec, fds, &step);
 		if (r)

@@ -42,6 +42,9 @@ enum packet_op {
 	PACKET_PROBED,     /* to that end; body: struct launch_probe */
 	PACKET_CGROUPS,    /* on control; the caller's end; body: id, NUL, parent or nothing, NUL */
 	PACKET_REMOVE,     /* on control; the caller's end, a directory; READY when it is empty */
+	PACKET_MEASURER,   /* on control; the measurer's end */
+	PACKET_MEASURE,    /* to a measurer; id; a directory; body: uint64_t, bytes to stop at */
+	PACKET_MEASURED,   /* from it; id; body: uint64_t, bytes */
 	PACKET_CGROUPED,   /* to that end; arg: errno; maybe a directory */
 };
 

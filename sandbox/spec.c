@@ -181,6 +181,8 @@ static int check_sandbox(const struct launch_spec *spec, struct spec_reason *ret
 		return spec_refuse(reterr_reason, "tmp_bytes is 0");
 	if ((box->workspace_fd == SPEC_NO_FD) != (box->workspace_bytes != 0))
 		return spec_refuse(reterr_reason, "workspace is neither a directory nor in memory");
+	if (box->workspace_quota && box->workspace_fd == SPEC_NO_FD)
+		return spec_refuse(reterr_reason, "workspace_quota without a directory");
 	/* All boxes in it share its abstract sockets: only a filter without socket() keeps them apart. */
 	if (box->net == LAUNCH_NET_EMPTY && box->seccomp != LAUNCH_SECCOMP_STANDARD)
 		return spec_refuse(reterr_reason, "the empty network needs the standard filter");
@@ -197,8 +199,8 @@ static int check_host_box(const struct launch_box *box, struct spec_reason *rete
 {
 	if (box->flags & ~(uint32_t)LAUNCH_BOX_LIMITS || box->net != LAUNCH_NET_HOST ||
 	    box->seccomp != LAUNCH_SECCOMP_NONE || box->n_binds ||
-	    box->workspace_fd != SPEC_NO_FD || box->workspace_bytes || box->tmp_bytes ||
-	    *box->hostname)
+	    box->workspace_fd != SPEC_NO_FD || box->workspace_bytes || box->workspace_quota ||
+	    box->tmp_bytes || *box->hostname)
 		return spec_refuse(reterr_reason,
 				   "part of a sandbox is asked for without namespaces");
 	return 0;

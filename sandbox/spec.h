@@ -121,6 +121,7 @@ struct launch_box {
 
 	uint32_t workspace_fd;    /* directory to appear as /workspace; SPEC_NO_FD: one in memory */
 	uint64_t workspace_bytes; /* of the one in memory, else 0 */
+	uint64_t workspace_quota; /* of the directory, if a project quota can hold it; else 0 */
 	uint64_t tmp_bytes;       /* of /tmp; /dev/shm has as much again */
 
 	const struct launch_bind *binds; /* mounted in this order */

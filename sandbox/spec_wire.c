@@ -73,6 +73,7 @@ static const struct field fields[] = {
 	FIELD("log_bytes", TYPE_U64, AGENT, box.log_bytes),
 	FIELD("workspace_fd", TYPE_U32, AGENT, box.workspace_fd),
 	FIELD("workspace_bytes", TYPE_U64, AGENT, box.workspace_bytes),
+	FIELD("workspace_quota", TYPE_U64, AGENT, box.workspace_quota),
 	FIELD("tmp_bytes", TYPE_U64, AGENT, box.tmp_bytes),
 	FIELD("binds", TYPE_BINDS, AGENT, box.binds),
 	FIELD("nofile", TYPE_U64, AGENT, box.rlimits.nofile),

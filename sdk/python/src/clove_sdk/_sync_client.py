@@ -244,8 +244,8 @@ class CloveClient(BaseClient):
         rw: paths of this user that it sees at the same place. workspace: "disk" or "memory".
 
         limits: "memory" in bytes (512 MiB), "cpu_quota" in microseconds of every 100,000 (100,000: one
-        core), "max_pids" (256), "io_read" and "io_write" in bytes per second (none), "workspace" (of one
-        in memory) and "tmp" in bytes. All but the last two hold for it and what it spawns together. Where
+        core), "max_pids" (256), "io_read" and "io_write" in bytes per second (none), "workspace"
+        (1 GiB on disk, 64 MiB in memory) and "tmp" (64 MiB) in bytes. All but the last two hold for it and what it spawns together. Where
         the host cannot enforce one, the result's warnings say so; require_limits=True refuses instead.
 
         restart_policy: "never", "on-failure" or "always", after a pause of 1 s that doubles up to 60 s;

@@ -16,7 +16,8 @@ class SpawnResult(Result):
     agent_id: the same in list_agents(), hello() of the agent and KILL; kept over restarts, each of which is
     another incarnation, from 1. pid: of its program, on the host. profile: what confines it;
     protections: how its limits hold, "memory", "cpu", "pids" and "io" each "cgroup", "rlimit" or "none",
-    "workspace", and "layers", the names of what is in force. warnings: what is not enforced on this host.
+    "workspace" "quota" (of the file system), "polled" (measured now and then), "memory" or "none", and "layers", the
+    names of what is in force. warnings: what is not enforced on this host.
     """
 
     agent_id: int
@@ -43,7 +44,8 @@ class ExitResult(Result):
     """Answer of wait(): how an agent ended for good. It succeeded when it exited with code 0.
 
     reason: exited, signal, out-of-memory, timeout, killed (killed_by is the id of who did), start-failed
-    (of a restart), lost (with the process that starts agents). exit_code: -1 unless exited. left_processes:
+    (of a restart), lost (with the process that starts agents), workspace-full (beyond its limit, where that
+    is polled). exit_code: -1 unless exited. left_processes:
     whether others of its box outlived the program and were killed. log_bytes_lost: output
     that could not be kept.
     """
