@@ -310,6 +310,7 @@ enum wire_error call_spawn(struct call *call)
 	spawn->errand.errand.run = spawn_run;
 	spawn->errand.errand.answer = on_answer;
 	spawn->errand.errand.free = spawn_free;
+	spawn->errand.errand.binding = true;
 	name = call_bytes(call, 0, &len);
 	code = spawn_options_init(&spawn->options, name, len, call->args[1], call->args[2],
 				  &call->fault);
@@ -395,6 +396,7 @@ enum wire_error call_kill(struct call *call)
 	if (!errand)
 		return call->fault.code;
 	errand->errand.abandon = await_abandon;
+	errand->errand.binding = true;
 	errand->grace_ms = smaller(call_uint(call, 1, 0), LIMIT_TIMEOUT_MS_MAX);
 	errand_go(call, &card, errand);
 	return WIRE_OK;
@@ -478,7 +480,7 @@ static void inspect_run(struct errand *errand, struct shard *at)
 }
 
 static enum wire_error live_call(struct call *call,
-				 void (*run)(struct errand *errand, struct shard *at))
+				 void (*run)(struct errand *errand, struct shard *at), bool binding)
 {
 	struct agent_errand *errand;
 	struct agent_card card;
@@ -492,23 +494,24 @@ static enum wire_error live_call(struct call *call,
 	errand = errand_new(call, &card, run);
 	if (!errand)
 		return call->fault.code;
+	errand->errand.binding = binding;
 	errand_go(call, &card, errand);
 	return WIRE_OK;
 }
 
 enum wire_error call_pause(struct call *call)
 {
-	return live_call(call, pause_run);
+	return live_call(call, pause_run, true);
 }
 
 enum wire_error call_resume(struct call *call)
 {
-	return live_call(call, pause_run);
+	return live_call(call, pause_run, true);
 }
 
 enum wire_error call_inspect(struct call *call)
 {
-	return live_call(call, inspect_run);
+	return live_call(call, inspect_run, false);
 }
 
 /* ---- LOGS ---- */

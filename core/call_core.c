@@ -111,10 +111,9 @@ enum wire_error call_exit(struct call *call)
 enum wire_error call_cancel(struct call *call)
 {
 	struct request *request = request_find(call->conn, call_uint(call, 0, 0));
+	bool ended = request && request_cancel(request);
 
-	if (request)
-		request_abort(request, WIRE_CANCELLED, "ended by CANCEL");
-	pack_bool(conn_begin(call->conn), request);
+	pack_bool(conn_begin(call->conn), ended);
 	reply_end(call);
 	return WIRE_OK;
 }

@@ -23,9 +23,18 @@ static struct file_op *op_of(struct request *request)
 	return container_of(request, struct file_op, request);
 }
 
+static bool op_call_off(struct request *request)
+{
+	struct file_op *op = op_of(request);
+
+	return files_call_off(request->shard->kernel->files, op) || op->kind == FILE_READ;
+}
+
+/* One that a thread has begun ends by itself; what was to be written by a client that left is written. */
 static void op_abandon(struct request *request)
 {
-	(void)request; /* A thread may be in the middle of it: it ends by itself. */
+	if (op_of(request)->kind == FILE_READ)
+		(void)op_call_off(request);
 }
 
 static void op_answer(struct request *request)
@@ -75,6 +84,7 @@ static void op_free(struct request *request)
 }
 
 static const struct request_type op_type = {
+	.call_off = op_call_off,
 	.abandon = op_abandon,
 	.answer = op_answer,
 	.free = op_free,

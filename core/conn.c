@@ -14,17 +14,22 @@
  *   parsing  ------------------------>  stalled  ------------>  carried (parsed in the next pass)
  *      |        budget used up                                      |
  *      +------------------------------------------------------------+
- *      |  end of stream and no whole frame left, broken framing, EXIT
+ *      |  end of stream, no whole frame left and no request in work; broken framing; EXIT
  *      v                                       send error, peer gone
  *   leaving  ------- output has gone ------->  doomed: closed by conn_flush() at the end of the pass
  *
  * While stalled or carried, reading goes on until LIMIT_IN_PAUSE_BYTES wait; then the client's own
  * socket fills up and stops it.
+ *
+ * The end of the stream may be half of it: a client that has shut down its sending side still waits for
+ * its answers. It gets them, and is closed when no request is left. One that closed its socket, at
+ * once or later, is gone, and its requests are abandoned.
  */
 
 #include "core/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -284,13 +289,15 @@ void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct 
 	pack_uint(pk, fault->code);
 	pack_text(pk, fault->message);
 	pack_map(pk, (fault->os_error ? 1u : 0u) + (fault->step ? 1u : 0u) +
-			     (fault->bytes_written ? 1u : 0u));
+			     (fault->bytes_written ? 1u : 0u) + (fault->outcome_unknown ? 1u : 0u));
 	if (fault->os_error)
 		pack_key_uint(pk, "errno", (uint64_t)fault->os_error);
 	if (fault->step)
 		pack_key_text(pk, "step", fault->step);
 	if (fault->bytes_written)
 		pack_key_uint(pk, "bytes_written", fault->bytes_written);
+	if (fault->outcome_unknown)
+		pack_key_text(pk, "outcome", "unknown");
 	conn_end(conn, op, WIRE_FLAG_REPLY | WIRE_FLAG_ERROR, id);
 }
 
@@ -524,15 +531,20 @@ static void parse_kept(struct conn *conn)
 	conn->shard->in_bytes -= before - conn->in.cap;
 }
 
+void conn_rest(struct conn *conn)
+{
+	if (conn->ended && !finished(conn) && !waiting(conn) && !conn->in_flight)
+		conn_leave(conn);
+}
+
 static void after_input(struct conn *conn)
 {
 	bool pause = waiting(conn) && buf_unread(&conn->in) >= LIMIT_IN_PAUSE_BYTES;
 
 	if (finished(conn))
 		return;
-	if (conn->ended && !waiting(conn))
-		conn_leave(conn);
-	else if (!conn->ended)
+	conn_rest(conn);
+	if (!conn->ended)
 		loop_read(conn->shard->loop, &conn->source, !pause);
 }
 
@@ -566,20 +578,36 @@ void conn_continue(struct conn *conn)
 	after_input(conn);
 }
 
+/* Whether the client has closed its whole end, not only its sending side. */
+static bool is_gone(const struct conn *conn)
+{
+	struct pollfd poll_fd = {.fd = conn->source.fd};
+
+	return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLHUP;
+}
+
 static void on_ended(struct loop_source *source, int error)
 {
 	struct conn *conn = container_of(source, struct conn, source);
 
 	conn->ended = true;
-	if (error)
+	if (error || is_gone(conn)) {
 		conn_doom(conn);
-	else if (!waiting(conn))
-		conn_leave(conn);
+		return;
+	}
+	loop_want_gone(conn->shard->loop, source);
+	conn_rest(conn);
+}
+
+static void on_gone(struct loop_source *source)
+{
+	conn_doom(container_of(source, struct conn, source));
 }
 
 static const struct loop_handler conn_handler = {
 	.received = on_received,
 	.ended = on_ended,
+	.gone = on_gone,
 	.sent_short = on_sent_short,
 	.writable = on_writable,
 };

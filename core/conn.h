@@ -39,7 +39,7 @@ struct conn {
 	uint64_t pass;                    /* of the core, when the budget was filled */
 	uint16_t budget;                  /* frames it may still run in this pass */
 	uint16_t in_flight;
-	bool ended;   /* the client sends no more */
+	bool ended;   /* the client sends no more; it may still read */
 	bool stalled; /* too much output waits: no parsing */
 	bool leaving; /* to be closed when its output has gone */
 	bool doomed;  /* to be closed now */
@@ -52,6 +52,9 @@ int conn_open_agent(struct shard *shard, int fd, struct agent *agent);
 void conn_close(struct conn *conn);
 void conn_doom(struct conn *conn);  /* closes at the end of the pass */
 void conn_leave(struct conn *conn); /* takes no more, sends what it has, then closes */
+
+/* For request.c: one less is in work. A client that sends no more is left when it was the last. */
+void conn_rest(struct conn *conn);
 
 /* Parses input left over; for the core's pass. */
 void conn_continue(struct conn *conn);

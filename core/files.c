@@ -198,8 +198,13 @@ static void write_piece(struct file_op *op, int fd)
 static void op_run(struct files *files, struct file_task *task)
 {
 	struct file_op *op = container_of(task, struct file_op, task);
+	uint32_t stage = FILE_QUEUED;
 	int fd;
 
+	/* Pairs with files_call_off(): one of both gets it. */
+	if (!atomic_compare_exchange_strong_explicit(&op->stage, &stage, FILE_RUNNING,
+						     memory_order_acquire, memory_order_relaxed))
+		return;
 	if (file_open(files, op, &fd))
 		return;
 	if (op->kind == FILE_READ)
@@ -297,6 +302,20 @@ enum wire_error files_submit_task(struct files *files, struct shard *shard, stru
 	(void)pthread_cond_signal(&files->changed);
 	(void)pthread_mutex_unlock(&files->mutex);
 	return WIRE_OK;
+}
+
+bool files_call_off(struct files *files, struct file_op *op)
+{
+	uint32_t stage = FILE_QUEUED;
+
+	/* Pairs with op_run(). */
+	if (!atomic_compare_exchange_strong_explicit(&op->stage, &stage, FILE_CALLED_OFF,
+						     memory_order_relaxed, memory_order_relaxed))
+		return false;
+	files_uncharge(files, op);
+	free(op->data);
+	op->data = NULL;
+	return true;
 }
 
 uint32_t files_queued(struct files *files)

@@ -9,6 +9,7 @@
  * opened by the opener, which is a process with the caller's own rights.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,10 +35,17 @@ enum file_kind {
 	FILE_PATCH, /* at the offset, of a file that exists */
 };
 
+enum file_stage {
+	FILE_QUEUED,
+	FILE_RUNNING,    /* a file thread has it: it will happen */
+	FILE_CALLED_OFF, /* a core has it: it will not */
+};
+
 struct file_op {
 	struct file_task task;
 	struct request request;
 	enum file_kind kind;
+	_Atomic uint32_t stage; /* enum file_stage; who moves it on from QUEUED, owns it */
 	uint64_t offset;
 	uint32_t length; /* bytes to read at most, or to write */
 	uint8_t *data;   /* owned; what was read, or is to be written */
@@ -63,6 +71,9 @@ bool files_stop(struct files *files);
 
 /* From a core. WIRE_OK, or WIRE_BUSY with @fault filled and @op untouched. */
 enum wire_error files_submit(struct files *files, struct file_op *op, struct fault *fault);
+
+/* From its core: whether @op, which was submitted, had not begun, and now never will. */
+bool files_call_off(struct files *files, struct file_op *op);
 
 /* Gives back the memory that was counted for @op. Any thread. */
 void files_uncharge(struct files *files, struct file_op *op);

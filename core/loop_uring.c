@@ -54,6 +54,7 @@ enum {
 	ARMED_WRITE = 4,
 	ARMED_READY = 8,
 	ARMED_HANGUP = 16,
+	ARMED_GONE = 32,
 };
 
 enum kind {
@@ -64,6 +65,7 @@ enum kind {
 	KIND_WRITE,
 	KIND_READY,
 	KIND_HANGUP,
+	KIND_GONE,
 	KIND_MSG, /* our MSG_RING failed; the slot is the target's eventfd */
 };
 
@@ -152,19 +154,21 @@ static void cancel(struct loop *loop, struct loop_source *source, enum kind kind
 	sqe->user_data = (uint64_t)KIND_NONE << 48;
 }
 
-static void arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit, enum kind kind,
-		     uint32_t events)
+/* The entry, to be changed; NULL when it was armed already. */
+static struct io_uring_sqe *arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit,
+				     enum kind kind, uint32_t events)
 {
 	struct io_uring_sqe *sqe;
 
 	if (source->armed & bit)
-		return;
+		return NULL;
 	source->armed |= bit;
 	sqe = sqe_get(uring_of(loop));
 	sqe->opcode = URING_OP_POLL_ADD;
 	sqe->fd = source->fd;
 	sqe->poll32_events = events;
 	sqe->user_data = token(loop, source, kind);
+	return sqe;
 }
 
 static void arm_recv(struct loop *loop, struct loop_source *source)
@@ -182,7 +186,7 @@ static void arm_recv(struct loop *loop, struct loop_source *source)
 	sqe->ioprio = multishot ? URING_RECV_MULTISHOT : 0;
 	sqe->user_data = token(loop, source, KIND_RECV);
 	if (multishot)
-		arm_poll(loop, source, ARMED_HANGUP, KIND_HANGUP, POLLRDHUP);
+		(void)arm_poll(loop, source, ARMED_HANGUP, KIND_HANGUP, POLLRDHUP);
 }
 
 static void disarm_recv(struct loop *loop, struct loop_source *source)
@@ -248,12 +252,24 @@ static ssize_t uring_send(struct loop *loop, struct loop_source *source, const v
 
 static void uring_want_write(struct loop *loop, struct loop_source *source)
 {
-	arm_poll(loop, source, ARMED_WRITE, KIND_WRITE, POLLOUT);
+	(void)arm_poll(loop, source, ARMED_WRITE, KIND_WRITE, POLLOUT);
 }
 
 static void uring_want_ready(struct loop *loop, struct loop_source *source)
 {
-	arm_poll(loop, source, ARMED_READY, KIND_READY, POLLIN);
+	(void)arm_poll(loop, source, ARMED_READY, KIND_READY, POLLIN);
+}
+
+/*
+ * A poll always reports that the peer sends no more, too. Multishot, it does so once, and goes on to
+ * the next change.
+ */
+static void uring_want_gone(struct loop *loop, struct loop_source *source)
+{
+	struct io_uring_sqe *sqe = arm_poll(loop, source, ARMED_GONE, KIND_GONE, POLLHUP);
+
+	if (sqe)
+		sqe->len = URING_POLL_MULTISHOT;
 }
 
 static void uring_forget(struct loop *loop, struct loop_source *source)
@@ -264,7 +280,7 @@ static void uring_forget(struct loop *loop, struct loop_source *source)
 		enum kind kind;
 	} arms[] = {
 		{ARMED_RECV, KIND_RECV},   {ARMED_ACCEPT, KIND_ACCEPT}, {ARMED_WRITE, KIND_WRITE},
-		{ARMED_READY, KIND_READY}, {ARMED_HANGUP, KIND_HANGUP},
+		{ARMED_READY, KIND_READY}, {ARMED_HANGUP, KIND_HANGUP}, {ARMED_GONE, KIND_GONE},
 	};
 
 	for (unsigned i = 0; i < sizeof(arms) / sizeof(arms[0]); i++)
@@ -342,6 +358,22 @@ static void on_accept(struct loop *loop, struct loop_source *source, int res, ui
 		source->handler->accepted(source, res);
 }
 
+static void on_gone(struct loop *loop, struct loop_source *source, int res, uint32_t flags)
+{
+	const bool more = flags & URING_CQE_MORE, gone = res > 0 && res & POLLHUP;
+
+	if (!(source->armed & ARMED_GONE))
+		return; /* said already, in the same batch */
+	if (gone && more)
+		cancel(loop, source, KIND_GONE);
+	if (gone || !more)
+		source->armed &= (uint8_t)~ARMED_GONE;
+	if (gone)
+		source->handler->gone(source);
+	else if (!more && res >= 0)
+		uring_want_gone(loop, source);
+}
+
 static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 {
 	static const uint64_t one = 1;
@@ -379,6 +411,9 @@ static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 	case KIND_HANGUP:
 		source->armed &= (uint8_t)~ARMED_HANGUP;
 		on_hangup(loop, source);
+		break;
+	case KIND_GONE:
+		on_gone(loop, source, res, flags);
 		break;
 	case KIND_READY:
 		source->armed &= (uint8_t)~ARMED_READY;
@@ -583,6 +618,7 @@ const struct loop_ops loop_uring_ops = {
 	.send = uring_send,
 	.want_write = uring_want_write,
 	.want_ready = uring_want_ready,
+	.want_gone = uring_want_gone,
 	.wait = uring_wait,
 	.wake = uring_wake,
 };
