@@ -560,10 +560,28 @@ static void log_free(struct request *request)
 	free(read);
 }
 
+static size_t log_weight(struct request *request)
+{
+	return container_of(request, struct log_read, request)->log.len;
+}
+
+static void log_shed(struct request *request)
+{
+	struct log_read *read = container_of(request, struct log_read, request);
+
+	free(read->log.data);
+	read->log.data = NULL;
+	read->log.len = 0;
+	(void)fault_set(&read->fault, WIRE_BUSY,
+			"too many answers wait to be read; read them, then ask again");
+}
+
 static const struct request_type log_type = {
 	.abandon = log_abandon,
 	.answer = log_answer,
 	.free = log_free,
+	.weight = log_weight,
+	.shed = log_shed,
 };
 
 static void log_run(struct files *files, struct file_task *task)

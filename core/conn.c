@@ -85,6 +85,7 @@ static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint
 	list_init(&conn->carried);
 	list_init(&conn->requests);
 	list_init(&conn->held);
+	list_init(&conn->parked);
 	list_append(&shard->conns, &conn->link);
 	STAT_ADD(shard->stats.connections, 1);
 	loop_read(shard->loop, &conn->source, true);

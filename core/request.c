@@ -4,6 +4,7 @@
 
 #include "core/base/check.h"
 #include "core/base/clock.h"
+#include "core/fair.h"
 #include "core/limits.h"
 #include "core/shard.h"
 
@@ -14,7 +15,12 @@ static void unbind(struct request *request)
 	timer_unset(&request->shard->timers, &request->deadline);
 	list_unlink(&request->link);
 	conn->in_flight--;
+	conn->held_bytes -= request->held;
+	request->shard->held_bytes -= request->held;
+	request->held = 0;
 	request->conn = NULL;
+	if (request->type->unbound)
+		request->type->unbound(request, conn);
 	conn_rest(conn);
 }
 
@@ -87,14 +93,32 @@ enum wire_error request_start(struct request *request, struct call *call,
 	return WIRE_OK;
 }
 
+/* Until the client has read what came before. */
+static void hold(struct request *request)
+{
+	const struct request_type *type = request->type;
+	struct shard *shard = request->shard;
+	struct conn *conn = request->conn;
+
+	timer_unset(&shard->timers, &request->deadline);
+	list_unlink(&request->link);
+	list_append(&conn->held, &request->link);
+	if (!type->weight)
+		return;
+	if (!fair_share(conn->held_bytes, type->weight(request), shard->held_bytes,
+			LIMIT_HELD_CORE_BYTES))
+		type->shed(request);
+	request->held = type->weight(request);
+	conn->held_bytes += request->held;
+	shard->held_bytes += request->held;
+}
+
 void request_finish(struct request *request)
 {
 	struct conn *conn = request->conn;
 
 	if (conn && !conn_has_room(conn)) {
-		timer_unset(&request->shard->timers, &request->deadline);
-		list_unlink(&request->link);
-		list_append(&conn->held, &request->link);
+		hold(request);
 		return;
 	}
 	if (conn) {

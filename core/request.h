@@ -24,7 +24,7 @@ struct request;
 struct request_type {
 	/*
 	 * Asked before it is ended early: whether it will have no effect, or what it had is accounted for. False:
-	 * it has begun and goes on. NULL: true.
+	 * it has begun and goes on. May be NULL: true.
 	 */
 	bool (*call_off)(struct request *request);
 	/* Nobody waits: stop early if that is possible. request_finish() is still owed. */
@@ -32,6 +32,14 @@ struct request_type {
 	/* Makes the reply frame, or the error's, at request->conn. */
 	void (*answer)(struct request *request);
 	void (*free)(struct request *request);
+
+	/* The rest may be NULL. */
+	/* It was answered or is abandoned; @conn, which may be closing, is no longer its own. */
+	void (*unbound)(struct request *request, struct conn *conn);
+	/* Bytes of the result, while it waits for room in the output. */
+	size_t (*weight)(struct request *request);
+	/* That is above the connection's share: keeps an answer without them. */
+	void (*shed)(struct request *request);
 };
 
 struct request {
@@ -40,6 +48,7 @@ struct request {
 	struct conn *conn; /* NULL once nobody waits */
 	struct list link;
 	struct timer deadline;
+	size_t held; /* bytes that count in conn->held_bytes */
 	uint64_t id;
 	uint16_t op;
 };

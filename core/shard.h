@@ -93,7 +93,8 @@ struct shard {
 	struct list agents;     /* struct agent */
 	struct list jobs;
 	uint32_t job_count;
-	size_t job_bytes;
+	size_t job_bytes;  /* output of commands that run */
+	size_t held_bytes; /* results that wait for their clients to read */
 	uint32_t files_queued;
 
 	bool draining;
