@@ -83,6 +83,7 @@ static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint
 	conn->out_first = conn->out_last = OUT_NONE;
 	list_init(&conn->dirty);
 	list_init(&conn->carried);
+	list_init(&conn->unparsed);
 	list_init(&conn->requests);
 	list_init(&conn->held);
 	list_init(&conn->parked);
@@ -145,6 +146,13 @@ int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
 	return 0;
 }
 
+static void in_drop(struct conn *conn)
+{
+	conn->shard->in_bytes -= conn->in.cap;
+	buf_deinit(&conn->in);
+	list_unlink(&conn->unparsed);
+}
+
 void conn_close(struct conn *conn)
 {
 	struct shard *shard = conn->shard;
@@ -156,12 +164,11 @@ void conn_close(struct conn *conn)
 	list_unlink(&conn->link);
 	list_unlink(&conn->dirty);
 	list_unlink(&conn->carried);
+	in_drop(conn);
 	if (conn->spawned)
 		agent_disconnected(conn->spawned);
 	else if (conn->agent)
 		agent_table_give_back(shard->kernel->agents, conn->agent);
-	shard->in_bytes -= conn->in.cap;
-	buf_deinit(&conn->in);
 	buf_deinit(&conn->backlog);
 	STAT_ADD(shard->stats.connections, -1);
 	listener_forget(shard);
@@ -506,21 +513,37 @@ static bool waiting(const struct conn *conn)
 	return conn->stalled || !list_empty(&conn->carried);
 }
 
-/* Keeps unparsed bytes; a connection that cannot be served so ends. */
+static void evict(struct conn *conn)
+{
+	struct fault fault;
+
+	(void)fault_set(
+		&fault, WIRE_BUSY,
+		"the kernel holds too much input, and yours has waited longest for its rest; closing");
+	conn_reply_error(conn, 0, 0, &fault);
+	in_drop(conn);
+	conn_leave(conn);
+}
+
+/*
+ * Keeps unparsed bytes. Where there is no room for more, who has sent nothing for the longest time pays with
+ * its connection, and this one only when it is the last.
+ */
 static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct shard *shard = conn->shard;
 	size_t before = conn->in.cap;
-	struct fault fault;
 
-	if (shard->in_bytes + len > LIMIT_IN_CORE_BYTES || buf_append(&conn->in, bytes, len)) {
-		(void)fault_set(&fault, WIRE_BUSY,
-				"the kernel holds too much input; closing the connection");
-		conn_reply_error(conn, 0, 0, &fault);
-		conn_leave(conn);
+	list_unlink(&conn->unparsed);
+	list_append(&shard->unparsed, &conn->unparsed);
+	while (shard->in_bytes + len > LIMIT_IN_CORE_BYTES && !finished(conn))
+		evict(container_of(shard->unparsed.next, struct conn, unparsed));
+	if (finished(conn))
 		return;
-	}
-	shard->in_bytes += conn->in.cap - before;
+	if (buf_append(&conn->in, bytes, len))
+		evict(conn);
+	else
+		shard->in_bytes += conn->in.cap - before;
 }
 
 /* Parses what is in conn->in. */
@@ -530,6 +553,8 @@ static void parse_kept(struct conn *conn)
 
 	buf_consume(&conn->in, parse(conn, buf_head(&conn->in), buf_unread(&conn->in)));
 	conn->shard->in_bytes -= before - conn->in.cap;
+	if (!buf_unread(&conn->in))
+		list_unlink(&conn->unparsed);
 }
 
 void conn_rest(struct conn *conn)

@@ -29,6 +29,7 @@ struct conn {
 	struct list link;      /* in shard->conns */
 	struct list dirty;     /* in shard->dirty */
 	struct list carried;   /* in shard->carried */
+	struct list unparsed;  /* in shard->unparsed, while @in has something */
 	struct list requests;  /* struct request: in work */
 	struct list held;      /* struct request: done, waiting for room in the output */
 	struct list parked;    /* struct file_op: waiting for others of this connection */

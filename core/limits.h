@@ -26,8 +26,9 @@ enum {
 
 	/*
 	 * Input. A connection that may not be parsed further now (budget used up, output full) is read
-	 * until this much waits. All unparsed input of one core together: partial frames of 256 clients
-	 * at the largest size.
+	 * until this much waits. All unparsed input of one core together: partial frames of 128 clients
+	 * at the largest size, a buffer being doubled as it grows. Above it the connection ends that has
+	 * sent nothing for the longest time.
 	 */
 	LIMIT_IN_PAUSE_BYTES = 64 << 10,
 	LIMIT_IN_CORE_BYTES = 256 << 20,

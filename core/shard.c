@@ -341,6 +341,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->conns);
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
+	list_init(&shard->unparsed);
 	list_init(&shard->parcels);
 	list_init(&shard->children);
 	list_init(&shard->jobs);
