@@ -118,12 +118,6 @@ enum wire_error call_cancel(struct call *call)
 	return WIRE_OK;
 }
 
-static bool listed(struct kernel *kernel, uint32_t slot, bool all, struct agent_view *ret_view)
-{
-	return agent_table_read(kernel->agents, slot, ret_view) &&
-	       (all || ret_view->kind == AGENT_SPAWNED);
-}
-
 /* One agent's map: 14 keys of 10 bytes, 9 numbers of 9 bytes, a name, words. */
 enum {
 	LIST_ITEM_BYTES_MAX = 400,
@@ -166,13 +160,10 @@ enum wire_error call_list(struct call *call)
 {
 	struct shard *shard = call->conn->shard;
 	struct kernel *kernel = shard->kernel;
-	uint32_t slots = agent_table_slots(kernel->agents);
 	bool all = call_bool(call, 0, false);
 	uint32_t slot = 0;
-	enum {
-		VIEWS = 64,
-	};
-	struct agent_view views[VIEWS];
+	struct agent_view view;
+	struct agent_card card;
 	msgpack_packer *pk = conn_begin(call->conn);
 	size_t at = shard->out.len;
 	uint32_t total = 0;
@@ -181,19 +172,16 @@ enum wire_error call_list(struct call *call)
 		slot = agent_table_slot((uint32_t)call_uint(call, 1, 0)) + 1;
 	/* The count comes first but is known last: an array32 head is packed now and filled in after. */
 	(void)msgpack_pack_str_body(pk, "\xdd\0\0\0\0", 5);
-	while (slot < slots && total < FRAME_LIST_MAX) {
-		size_t n = 0;
-
-		for (; slot < slots && n < VIEWS; slot++)
-			n += listed(kernel, slot, all, &views[n]);
-		for (size_t i = 0; i < n; i++) {
-			struct agent_card card;
-
-			if (!card_of(kernel, &views[i], &card))
-				continue; /* it ended since */
-			pack_item(pk, &views[i], &card, shard->now_ns);
-			total++;
-		}
+	for (; total < FRAME_LIST_MAX; slot++) {
+		slot = agent_table_next(kernel->agents, slot, all);
+		if (slot == LIMIT_AGENTS)
+			break;
+		/* It may have ended since, and another have come. */
+		if (!agent_table_read(kernel->agents, slot, &view) ||
+		    (!all && view.kind != AGENT_SPAWNED) || !card_of(kernel, &view, &card))
+			continue;
+		pack_item(pk, &view, &card, shard->now_ns);
+		total++;
 	}
 	if (!shard->out.failed) {
 		total = __builtin_bswap32(total);
