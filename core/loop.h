@@ -52,6 +52,7 @@ struct loop_source {
 	uint8_t armed;   /* back end: what the operating system has been asked for */
 	uint8_t read_seq; /* io_uring: number of the latest recv, to tell a late end from a current one */
 	uint8_t hung_up; /* io_uring: the peer sends no more; what it sent may still be unread */
+	uint32_t asked;  /* io_uring: the submission queue's tail behind its latest entry */
 };
 
 enum loop_backend {

@@ -420,6 +420,8 @@ static void *shard_main(void *arg)
 	job_free_all(shard);
 	agent_free_all(shard);
 	channel_close(shard);
+	/* What was removed is let go of now, not when all cores have ended: clients see that they are closed. */
+	(void)loop_wait(shard->loop, 0);
 	return NULL;
 }
 

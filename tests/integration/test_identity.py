@@ -207,10 +207,11 @@ def test_a_data_directory_in_use_is_left_alone(kernel, directory):
     kernel.client().assert_alive()
 
 
-def test_a_data_directory_open_to_others_is_refused(directory):
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o750, 0o701])
+def test_a_data_directory_open_to_others_is_refused(directory, mode):
     shared = directory / "shared"
     shared.mkdir()
-    shared.chmod(0o777)
+    shared.chmod(mode)
     done = kernels.run("--socket", str(directory / "b.sock"), "--data-dir", str(shared))
     assert done.returncode == 1
     assert str(shared) in done.stderr and "chmod 700" in done.stderr
