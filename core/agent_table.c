@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The entries lie in one mapping that is touched only as far as it is used, and never moves.
+ * The entries lie in one mapping that is touched only as far as it is used, and never moves. Bits beside it
+ * say which are in use, so that listing costs what there is, not what there was.
  *
  * Reading works like a sequence lock whose sequence is the id: the owner stores id 0, then the fields,
  * then the new id with release. A reader that finds the same id, not 0, before and after copying the fields has a
@@ -28,14 +29,29 @@ _Static_assert(LIMIT_AGENTS <= 1 << SLOT_BITS, "a slot fits an id");
 /* One core's free slots: a queue through next_free, then those never used yet. */
 struct part {
 	_Alignas(64) uint32_t free_first, free_last; /* 1 + slot; 0 when empty */
-	_Atomic uint32_t fresh;                      /* next slot never used */
+	uint32_t fresh;                              /* next slot never used */
 };
 
 struct agent_table {
 	struct agent_entry *entries;
 	unsigned cores;
 	struct part parts[LIMIT_CORES];
+	_Atomic uint64_t spawned[LIMIT_AGENTS / 64], external[LIMIT_AGENTS / 64];
 };
+
+/* Only a hint where to look, so it needs no order; cores share a word. */
+static void mark(struct agent_table *table, struct agent_entry *entry, uint32_t slot, bool in_use)
+{
+	bool spawned = atomic_load_explicit(&entry->kind, memory_order_relaxed) == AGENT_SPAWNED;
+	_Atomic uint64_t *word = &(spawned ? table->spawned : table->external)[slot / 64];
+
+	if (in_use)
+		(void)atomic_fetch_or_explicit(word, UINT64_C(1) << slot % 64,
+					       memory_order_relaxed);
+	else
+		(void)atomic_fetch_and_explicit(word, ~(UINT64_C(1) << slot % 64),
+						memory_order_relaxed);
+}
 
 int agent_table_new(unsigned cores, struct agent_table **ret_table)
 {
@@ -73,11 +89,11 @@ static struct agent_entry *entry_take(struct agent_table *table, unsigned core)
 {
 	struct part *part = &table->parts[core];
 	struct agent_entry *entry;
-	uint32_t slot = atomic_load_explicit(&part->fresh, memory_order_relaxed);
+	uint32_t slot = part->fresh;
 
 	/* Fresh slots first: an id is reused as late as can be. */
 	if (slot < LIMIT_AGENTS) {
-		atomic_store_explicit(&part->fresh, slot + table->cores, memory_order_relaxed);
+		part->fresh += table->cores;
 		return &table->entries[slot];
 	}
 	if (!part->free_first)
@@ -107,6 +123,7 @@ struct agent_entry *agent_table_take(struct agent_table *table, const struct age
 	/* Pairs with the acquire in agent_table_read(). */
 	atomic_store_explicit(&entry->id, entry->generation << SLOT_BITS | slot,
 			      memory_order_release);
+	mark(table, entry, slot, true);
 	return entry;
 }
 
@@ -115,6 +132,7 @@ void agent_table_give_back(struct agent_table *table, struct agent_entry *entry)
 	uint32_t slot = (uint32_t)(entry - table->entries);
 	struct part *part = &table->parts[slot % table->cores];
 
+	mark(table, entry, slot, false);
 	atomic_store_explicit(&entry->id, 0, memory_order_relaxed);
 	/* Keeps later stores to the fields behind the one above: whoever sees those sees id 0 or a new one. */
 	atomic_thread_fence(memory_order_release);
@@ -159,14 +177,18 @@ bool agent_table_holds(struct agent_table *table, uint32_t id)
 	return agent_table_read(table, agent_table_slot(id), &view) && view.id == id;
 }
 
-uint32_t agent_table_slots(struct agent_table *table)
+uint32_t agent_table_next(struct agent_table *table, uint32_t slot, bool all)
 {
-	uint32_t slots = 0;
+	for (; slot < LIMIT_AGENTS; slot = (slot / 64 + 1) * 64) {
+		uint64_t in_use =
+			atomic_load_explicit(&table->spawned[slot / 64], memory_order_relaxed);
 
-	for (unsigned i = 0; i < table->cores; i++) {
-		uint32_t fresh = atomic_load_explicit(&table->parts[i].fresh, memory_order_relaxed);
-
-		slots = fresh > slots ? fresh : slots;
+		if (all)
+			in_use |= atomic_load_explicit(&table->external[slot / 64],
+						       memory_order_relaxed);
+		in_use >>= slot % 64;
+		if (in_use)
+			return slot + (uint32_t)__builtin_ctzll(in_use);
 	}
-	return slots < LIMIT_AGENTS ? slots : LIMIT_AGENTS;
+	return LIMIT_AGENTS;
 }

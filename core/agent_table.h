@@ -55,4 +55,9 @@ uint32_t agent_table_slot(uint32_t id);
 /* Any thread. False when @slot holds nobody. */
 bool agent_table_read(struct agent_table *table, uint32_t slot, struct agent_view *ret_view);
 bool agent_table_holds(struct agent_table *table, uint32_t id); /* any thread */
-uint32_t agent_table_slots(struct agent_table *table); /* no slot from here on was ever used */
+
+/*
+ * Any thread. The first slot from @slot on that is in use, by a spawned agent unless @all; LIMIT_AGENTS
+ * without one. By the time it is read it may hold somebody else, or nobody.
+ */
+uint32_t agent_table_next(struct agent_table *table, uint32_t slot, bool all);

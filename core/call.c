@@ -146,6 +146,7 @@ static enum wire_error call_run(struct call *call, int index, const struct frame
 					 "%s: flag DEADLINE without a deadline", call->def->name);
 		memcpy(&call->deadline_ms, body.pos, sizeof(call->deadline_ms));
 		body.pos += sizeof(call->deadline_ms);
+		call->has_deadline = true;
 	}
 	code = args_read(call, body);
 	return code ? code : handlers[index](call);
@@ -161,7 +162,7 @@ void call_dispatch(struct conn *conn, const struct frame *frame, const uint8_t *
 	call.conn = conn;
 	call.def = NULL;
 	call.id = frame->id;
-	call.deadline_ms = 0;
+	call.has_deadline = false;
 	call.arg_count = 0;
 	STAT_ADD(shard->stats.frames, 1);
 	STAT_ADD(conn->agent->calls, 1);

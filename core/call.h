@@ -20,7 +20,8 @@ struct call {
 	struct conn *conn;
 	const struct wire_call *def;
 	uint64_t id;
-	uint32_t deadline_ms; /* 0: none */
+	bool has_deadline;
+	uint32_t deadline_ms; /* 0: answered at once, or not at all */
 	uint32_t arg_count;   /* given; a nil for an optional one counts as absent below */
 	struct cursor args[WIRE_ARGS_MAX]; /* pos NULL: absent */
 	struct fault fault;

@@ -363,6 +363,7 @@ enum wire_error call_spawn(struct call *call)
 	spawn->errand.errand.run = spawn_run;
 	spawn->errand.errand.answer = on_answer;
 	spawn->errand.errand.free = spawn_free;
+	spawn->errand.errand.binding = true;
 	name = call_bytes(call, 0, &len);
 	code = spawn_options_init(&spawn->options, name, len, call->args[1], call->args[2],
 				  &call->fault);
@@ -452,6 +453,7 @@ enum wire_error call_kill(struct call *call)
 	if (!errand)
 		return call->fault.code;
 	errand->errand.abandon = await_abandon;
+	errand->errand.binding = true;
 	errand->grace_ms = smaller(call_uint(call, 1, 0), LIMIT_TIMEOUT_MS_MAX);
 	agent_errand_go(call, &card, errand);
 	return WIRE_OK;
@@ -535,7 +537,7 @@ static void inspect_run(struct errand *errand, struct shard *at)
 }
 
 static enum wire_error live_call(struct call *call,
-				 void (*run)(struct errand *errand, struct shard *at))
+				 void (*run)(struct errand *errand, struct shard *at), bool binding)
 {
 	struct agent_errand *errand;
 	struct agent_card card;
@@ -549,23 +551,24 @@ static enum wire_error live_call(struct call *call,
 	errand = errand_new(call, &card, run);
 	if (!errand)
 		return call->fault.code;
+	errand->errand.binding = binding;
 	agent_errand_go(call, &card, errand);
 	return WIRE_OK;
 }
 
 enum wire_error call_pause(struct call *call)
 {
-	return live_call(call, pause_run);
+	return live_call(call, pause_run, true);
 }
 
 enum wire_error call_resume(struct call *call)
 {
-	return live_call(call, pause_run);
+	return live_call(call, pause_run, true);
 }
 
 enum wire_error call_inspect(struct call *call)
 {
-	return live_call(call, inspect_run);
+	return live_call(call, inspect_run, false);
 }
 
 /* ---- LOGS ---- */
@@ -614,10 +617,28 @@ static void log_free(struct request *request)
 	free(read);
 }
 
+static size_t log_weight(struct request *request)
+{
+	return container_of(request, struct log_read, request)->log.len;
+}
+
+static void log_shed(struct request *request)
+{
+	struct log_read *read = container_of(request, struct log_read, request);
+
+	free(read->log.data);
+	read->log.data = NULL;
+	read->log.len = 0;
+	(void)fault_set(&read->fault, WIRE_BUSY,
+			"too many answers wait to be read; read them, then ask again");
+}
+
 static const struct request_type log_type = {
 	.abandon = log_abandon,
 	.answer = log_answer,
 	.free = log_free,
+	.weight = log_weight,
+	.shed = log_shed,
 };
 
 static void log_run(struct files *files, struct file_task *task)

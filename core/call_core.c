@@ -116,18 +116,11 @@ enum wire_error call_exit(struct call *call)
 enum wire_error call_cancel(struct call *call)
 {
 	struct request *request = request_find(call->conn, call_uint(call, 0, 0));
+	bool ended = request && request_cancel(request);
 
-	if (request)
-		request_abort(request, WIRE_CANCELLED, "ended by CANCEL");
-	pack_bool(conn_begin(call->conn), request);
+	pack_bool(conn_begin(call->conn), ended);
 	reply_end(call);
 	return WIRE_OK;
-}
-
-static bool listed(struct kernel *kernel, uint32_t slot, bool all, struct agent_view *ret_view)
-{
-	return agent_table_read(kernel->agents, slot, ret_view) &&
-	       (all || ret_view->kind == AGENT_SPAWNED);
 }
 
 /* One agent's map: 21 keys of 10 bytes, 12 numbers of 9 bytes, a name, words. */
@@ -179,14 +172,11 @@ enum wire_error call_list(struct call *call)
 {
 	struct shard *shard = call->conn->shard;
 	struct kernel *kernel = shard->kernel;
-	uint32_t slots = agent_table_slots(kernel->agents);
 	bool all = call_bool(call, 0, false), usage = call_bool(call, 2, false);
 	uint32_t max = usage ? FRAME_USAGE_MAX : FRAME_LIST_MAX;
 	uint32_t slot = 0;
-	enum {
-		VIEWS = 64,
-	};
-	struct agent_view views[VIEWS];
+	struct agent_view view;
+	struct agent_card card;
 	msgpack_packer *pk = conn_begin(call->conn);
 	size_t at = shard->out.len;
 	uint32_t total = 0;
@@ -195,19 +185,16 @@ enum wire_error call_list(struct call *call)
 		slot = agent_table_slot((uint32_t)call_uint(call, 1, 0)) + 1;
 	/* The count comes first but is known last: an array32 head is packed now and filled in after. */
 	(void)msgpack_pack_str_body(pk, "\xdd\0\0\0\0", 5);
-	while (slot < slots && total < max) {
-		size_t n = 0;
-
-		for (; slot < slots && n < VIEWS && total + n < max; slot++)
-			n += listed(kernel, slot, all, &views[n]);
-		for (size_t i = 0; i < n; i++) {
-			struct agent_card card;
-
-			if (!card_of(kernel, &views[i], &card))
-				continue; /* it ended since */
-			pack_item(shard, pk, &views[i], &card, usage);
-			total++;
-		}
+	for (; total < max; slot++) {
+		slot = agent_table_next(kernel->agents, slot, all);
+		if (slot == LIMIT_AGENTS)
+			break;
+		/* It may have ended since, and another have come. */
+		if (!agent_table_read(kernel->agents, slot, &view) ||
+		    (!all && view.kind != AGENT_SPAWNED) || !card_of(kernel, &view, &card))
+			continue;
+		pack_item(shard, pk, &view, &card, usage);
+		total++;
 	}
 	if (!shard->out.failed) {
 		total = __builtin_bswap32(total);

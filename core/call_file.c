@@ -23,9 +23,57 @@ static struct file_op *op_of(struct request *request)
 	return container_of(request, struct file_op, request);
 }
 
+static bool op_call_off(struct request *request)
+{
+	struct file_op *op = op_of(request);
+
+	return files_call_off(request->shard->kernel->files, op) || op->kind == FILE_READ;
+}
+
+static void op_start(struct file_op *op)
+{
+	if (files_submit(op->request.shard->kernel->files, op))
+		request_finish(&op->request);
+}
+
+/* Places for as many of those parked as there may be. */
+static void parked_start(struct conn *conn)
+{
+	while (conn->files < LIMIT_FILES_CONN && !list_empty(&conn->parked)) {
+		struct file_op *op =
+			container_of(list_shift(&conn->parked), struct file_op, parked);
+
+		op->placed = true;
+		conn->files++;
+		op_start(op);
+	}
+}
+
+static void op_unbound(struct request *request, struct conn *conn)
+{
+	struct file_op *op = op_of(request);
+
+	conn->file_bytes -= op->wanted;
+	if (!op->placed)
+		return;
+	conn->files--;
+	parked_start(conn);
+}
+
+/* One that a thread has begun ends by itself; what was to be written by a client that left is written. */
 static void op_abandon(struct request *request)
 {
-	(void)request; /* A thread may be in the middle of it: it ends by itself. */
+	struct file_op *op = op_of(request);
+
+	if (op->kind == FILE_READ)
+		(void)op_call_off(request);
+	if (op->placed)
+		return;
+	list_unlink(&op->parked);
+	if (atomic_load_explicit(&op->stage, memory_order_relaxed) == FILE_CALLED_OFF)
+		request_finish(request);
+	else
+		op_start(op);
 }
 
 static void op_answer(struct request *request)
@@ -74,10 +122,31 @@ static void op_free(struct request *request)
 	op_drop(request->shard, op);
 }
 
+static size_t op_weight(struct request *request)
+{
+	const struct file_op *op = op_of(request);
+
+	return op->data ? op->done : 0;
+}
+
+static void op_shed(struct request *request)
+{
+	struct file_op *op = op_of(request);
+
+	free(op->data);
+	op->data = NULL;
+	(void)fault_set(&op->fault, WIRE_BUSY,
+			"too many answers wait to be read; read them, then ask again");
+}
+
 static const struct request_type op_type = {
+	.call_off = op_call_off,
 	.abandon = op_abandon,
 	.answer = op_answer,
 	.free = op_free,
+	.unbound = op_unbound,
+	.weight = op_weight,
+	.shed = op_shed,
 };
 
 /* An operation on the path that is argument 0. NULL with call->fault filled. */
@@ -122,15 +191,26 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 static enum wire_error op_submit(struct call *call, struct file_op *op)
 {
 	struct shard *shard = call->conn->shard;
-	struct files *files = shard->kernel->files;
+	struct conn *conn = call->conn;
 	enum wire_error code = request_start(&op->request, call, &op_type);
 
 	if (code) {
 		op_drop(shard, op);
 		return code;
 	}
-	if (files_submit(files, op, &op->fault))
-		request_finish(&op->request);
+	list_append(&conn->parked, &op->parked);
+	if (op->kind != FILE_READ) {
+		if (!files_charge(shard->kernel->files, op, conn->file_bytes)) {
+			list_unlink(&op->parked);
+			(void)fault_set(&op->fault, WIRE_BUSY,
+					"too much file content is in memory; try again");
+			request_finish(&op->request);
+			return WIRE_OK;
+		}
+		op->wanted = op->length;
+		conn->file_bytes += op->wanted;
+	}
+	parked_start(conn);
 	return WIRE_OK;
 }
 

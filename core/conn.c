@@ -14,17 +14,22 @@
  *   parsing  ------------------------>  stalled  ------------>  carried (parsed in the next pass)
  *      |        budget used up                                      |
  *      +------------------------------------------------------------+
- *      |  end of stream and no whole frame left, broken framing, EXIT
+ *      |  end of stream, no whole frame left and no request in work; broken framing; EXIT
  *      v                                       send error, peer gone
  *   leaving  ------- output has gone ------->  doomed: closed by conn_flush() at the end of the pass
  *
  * While stalled or carried, reading goes on until LIMIT_IN_PAUSE_BYTES wait; then the client's own
  * socket fills up and stops it.
+ *
+ * The end of the stream may be half of it: a client that has shut down its sending side still waits for
+ * its answers. It gets them, and is closed when no request is left. One that closed its socket, at
+ * once or later, is gone, and its requests are abandoned.
  */
 
 #include "core/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -78,8 +83,10 @@ static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint
 	conn->out_first = conn->out_last = OUT_NONE;
 	list_init(&conn->dirty);
 	list_init(&conn->carried);
+	list_init(&conn->unparsed);
 	list_init(&conn->requests);
 	list_init(&conn->held);
+	list_init(&conn->parked);
 	list_append(&shard->conns, &conn->link);
 	STAT_ADD(shard->stats.connections, 1);
 	loop_read(shard->loop, &conn->source, true);
@@ -149,6 +156,13 @@ static void identity_end(struct conn *conn)
 		agent_end_tied(conn->shard, id);
 }
 
+static void in_drop(struct conn *conn)
+{
+	conn->shard->in_bytes -= conn->in.cap;
+	buf_deinit(&conn->in);
+	list_unlink(&conn->unparsed);
+}
+
 void conn_close(struct conn *conn)
 {
 	struct shard *shard = conn->shard;
@@ -160,12 +174,11 @@ void conn_close(struct conn *conn)
 	list_unlink(&conn->link);
 	list_unlink(&conn->dirty);
 	list_unlink(&conn->carried);
+	in_drop(conn);
 	if (conn->spawned)
 		agent_disconnected(conn->spawned);
 	else if (conn->agent)
 		identity_end(conn);
-	shard->in_bytes -= conn->in.cap;
-	buf_deinit(&conn->in);
 	buf_deinit(&conn->backlog);
 	STAT_ADD(shard->stats.connections, -1);
 	listener_forget(shard);
@@ -294,13 +307,15 @@ void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct 
 	pack_uint(pk, fault->code);
 	pack_text(pk, fault->message);
 	pack_map(pk, (fault->os_error ? 1u : 0u) + (fault->step ? 1u : 0u) +
-			     (fault->bytes_written ? 1u : 0u));
+			     (fault->bytes_written ? 1u : 0u) + (fault->outcome_unknown ? 1u : 0u));
 	if (fault->os_error)
 		pack_key_uint(pk, "errno", (uint64_t)fault->os_error);
 	if (fault->step)
 		pack_key_text(pk, "step", fault->step);
 	if (fault->bytes_written)
 		pack_key_uint(pk, "bytes_written", fault->bytes_written);
+	if (fault->outcome_unknown)
+		pack_key_text(pk, "outcome", "unknown");
 	conn_end(conn, op, WIRE_FLAG_REPLY | WIRE_FLAG_ERROR, id);
 }
 
@@ -508,21 +523,37 @@ static bool waiting(const struct conn *conn)
 	return conn->stalled || !list_empty(&conn->carried);
 }
 
-/* Keeps unparsed bytes; a connection that cannot be served so ends. */
+static void evict(struct conn *conn)
+{
+	struct fault fault;
+
+	(void)fault_set(
+		&fault, WIRE_BUSY,
+		"the kernel holds too much input, and yours has waited longest for its rest; closing");
+	conn_reply_error(conn, 0, 0, &fault);
+	in_drop(conn);
+	conn_leave(conn);
+}
+
+/*
+ * Keeps unparsed bytes. Where there is no room for more, who has sent nothing for the longest time pays with
+ * its connection, and this one only when it is the last.
+ */
 static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 {
 	struct shard *shard = conn->shard;
 	size_t before = conn->in.cap;
-	struct fault fault;
 
-	if (shard->in_bytes + len > LIMIT_IN_CORE_BYTES || buf_append(&conn->in, bytes, len)) {
-		(void)fault_set(&fault, WIRE_BUSY,
-				"the kernel holds too much input; closing the connection");
-		conn_reply_error(conn, 0, 0, &fault);
-		conn_leave(conn);
+	list_unlink(&conn->unparsed);
+	list_append(&shard->unparsed, &conn->unparsed);
+	while (shard->in_bytes + len > LIMIT_IN_CORE_BYTES && !finished(conn))
+		evict(container_of(shard->unparsed.next, struct conn, unparsed));
+	if (finished(conn))
 		return;
-	}
-	shard->in_bytes += conn->in.cap - before;
+	if (buf_append(&conn->in, bytes, len))
+		evict(conn);
+	else
+		shard->in_bytes += conn->in.cap - before;
 }
 
 /* Parses what is in conn->in. */
@@ -532,6 +563,14 @@ static void parse_kept(struct conn *conn)
 
 	buf_consume(&conn->in, parse(conn, buf_head(&conn->in), buf_unread(&conn->in)));
 	conn->shard->in_bytes -= before - conn->in.cap;
+	if (!buf_unread(&conn->in))
+		list_unlink(&conn->unparsed);
+}
+
+void conn_rest(struct conn *conn)
+{
+	if (conn->ended && !finished(conn) && !waiting(conn) && !conn->in_flight)
+		conn_leave(conn);
 }
 
 static void after_input(struct conn *conn)
@@ -540,9 +579,8 @@ static void after_input(struct conn *conn)
 
 	if (finished(conn))
 		return;
-	if (conn->ended && !waiting(conn))
-		conn_leave(conn);
-	else if (!conn->ended)
+	conn_rest(conn);
+	if (!conn->ended)
 		loop_read(conn->shard->loop, &conn->source, !pause);
 }
 
@@ -576,20 +614,36 @@ void conn_continue(struct conn *conn)
 	after_input(conn);
 }
 
+/* Whether the client has closed its whole end, not only its sending side. */
+static bool is_gone(const struct conn *conn)
+{
+	struct pollfd poll_fd = {.fd = conn->source.fd};
+
+	return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & POLLHUP;
+}
+
 static void on_ended(struct loop_source *source, int error)
 {
 	struct conn *conn = container_of(source, struct conn, source);
 
 	conn->ended = true;
-	if (error)
+	if (error || is_gone(conn)) {
 		conn_doom(conn);
-	else if (!waiting(conn))
-		conn_leave(conn);
+		return;
+	}
+	loop_want_gone(conn->shard->loop, source);
+	conn_rest(conn);
+}
+
+static void on_gone(struct loop_source *source)
+{
+	conn_doom(container_of(source, struct conn, source));
 }
 
 static const struct loop_handler conn_handler = {
 	.received = on_received,
 	.ended = on_ended,
+	.gone = on_gone,
 	.sent_short = on_sent_short,
 	.writable = on_writable,
 };

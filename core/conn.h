@@ -29,8 +29,13 @@ struct conn {
 	struct list link;      /* in shard->conns */
 	struct list dirty;     /* in shard->dirty */
 	struct list carried;   /* in shard->carried */
+	struct list unparsed;  /* in shard->unparsed, while @in has something */
 	struct list requests;  /* struct request: in work */
 	struct list held;      /* struct request: done, waiting for room in the output */
+	struct list parked;    /* struct file_op: waiting for others of this connection */
+	size_t held_bytes;     /* of the results held */
+	size_t job_bytes;      /* of the output of its commands */
+	size_t file_bytes;     /* of what it wants to be written */
 	struct buf in;         /* input not parsed yet */
 	struct buf backlog;    /* output that the socket did not take */
 	uint32_t out_first, out_last, out_bytes; /* this pass's output */
@@ -39,11 +44,12 @@ struct conn {
 	uint64_t pass;                    /* of the core, when the budget was filled */
 	uint16_t budget;                  /* frames it may still run in this pass */
 	uint16_t in_flight;
-	bool ties;    /* agents may be tied to it */
-	bool ended;   /* the client sends no more */
-	bool stalled; /* too much output waits: no parsing */
-	bool leaving; /* to be closed when its output has gone */
-	bool doomed;  /* to be closed now */
+	uint16_t files; /* of them, that the file threads have, or that are held */
+	bool ties;      /* agents may be tied to it */
+	bool ended;     /* the client sends no more; it may still read */
+	bool stalled;   /* too much output waits: no parsing */
+	bool leaving;   /* to be closed when its output has gone */
+	bool doomed;    /* to be closed now */
 };
 
 /* Takes @fd, also on failure. 0 or -errno. */
@@ -53,6 +59,9 @@ int conn_open_agent(struct shard *shard, int fd, struct agent *agent);
 void conn_close(struct conn *conn);
 void conn_doom(struct conn *conn);  /* closes at the end of the pass */
 void conn_leave(struct conn *conn); /* takes no more, sends what it has, then closes */
+
+/* For request.c: one less is in work. A client that sends no more is left when it was the last. */
+void conn_rest(struct conn *conn);
 
 /* Parses input left over; for the core's pass. */
 void conn_continue(struct conn *conn);

@@ -42,7 +42,7 @@ int data_dir_open(const char *path, int *ret_dir, int *ret_lock)
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0 || fstat(dir, &st))
 		return err_raise(-errno);
-	if (st.st_uid != geteuid() || st.st_mode & 022)
+	if (st.st_uid != geteuid() || st.st_mode & 077)
 		return DATA_DIR_E_FOREIGN;
 	lock = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (lock < 0)

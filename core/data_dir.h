@@ -7,7 +7,7 @@
 
 enum {
 	DATA_DIR_E_LOCKED = 1, /* another kernel uses it */
-	DATA_DIR_E_FOREIGN,    /* not ours, or others may write in it */
+	DATA_DIR_E_FOREIGN,    /* not ours, or open to others */
 };
 
 /*

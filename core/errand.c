@@ -7,6 +7,11 @@ static struct errand *errand_of(struct request *request)
 	return container_of(request, struct errand, request);
 }
 
+static bool on_call_off(struct request *request)
+{
+	return !errand_of(request)->binding;
+}
+
 static void on_abandon(struct request *request)
 {
 	struct errand *errand = errand_of(request);
@@ -34,6 +39,7 @@ static void on_free(struct request *request)
 }
 
 static const struct request_type errand_type = {
+	.call_off = on_call_off,
 	.abandon = on_abandon,
 	.answer = on_answer,
 	.free = on_free,

@@ -18,6 +18,7 @@ struct errand {
 	struct parcel parcel;
 	struct parcel recall;
 	struct fault fault; /* code 0: it went well */
+	bool binding;       /* what it does elsewhere cannot be called off */
 	/*
 	 * At home, when nobody waits any more while it is away. May be NULL: it comes back some time.
 	 */

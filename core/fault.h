@@ -5,6 +5,8 @@
  * Fault: why a call failed, in the form its caller will read
  */
 
+#include <stdbool.h>
+
 #include "ipc/wire.h"
 
 struct fault {
@@ -12,6 +14,7 @@ struct fault {
 	int os_error;           /* errno behind it; 0 for none */
 	const char *step;       /* static text or NULL */
 	uint32_t bytes_written; /* before the fault; 0: none, or not a matter of writing */
+	bool outcome_unknown;   /* the call goes on, and nobody will hear how it ends */
 	char message[192];
 };
 

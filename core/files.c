@@ -16,6 +16,7 @@
 #include "core/agent.h"
 #include "core/base/cleanup.h"
 #include "core/base/err.h"
+#include "core/fair.h"
 #include "core/kernel.h"
 #include "core/shard.h"
 #include "sandbox/launch.h"
@@ -198,8 +199,13 @@ static void write_piece(struct file_op *op, int fd)
 static void op_run(struct files *files, struct file_task *task)
 {
 	struct file_op *op = container_of(task, struct file_op, task);
+	uint32_t stage = FILE_QUEUED;
 	int fd;
 
+	/* Pairs with files_call_off(): one of both gets it. */
+	if (!atomic_compare_exchange_strong_explicit(&op->stage, &stage, FILE_RUNNING,
+						     memory_order_acquire, memory_order_relaxed))
+		return;
 	if (file_open(files, op, &fd))
 		return;
 	if (op->kind == FILE_READ)
@@ -213,7 +219,18 @@ static void op_run(struct files *files, struct file_task *task)
 
 static void op_done(struct file_task *task)
 {
-	request_finish(&container_of(task, struct file_op, task)->request);
+	struct file_op *op = container_of(task, struct file_op, task);
+	uint8_t *fitted;
+
+	/* What is left of it is a result now: of a file that has grown shorter, or did not know its size, less. */
+	if (op->kind != FILE_READ || !op->done) {
+		free(op->data);
+		op->data = NULL;
+	} else if ((fitted = realloc(op->data, op->done))) {
+		op->data = fitted;
+	}
+	files_uncharge(task->shard->kernel->files, op);
+	request_finish(&op->request);
 }
 
 static void op_drop(struct file_task *task)
@@ -272,14 +289,20 @@ static void *file_main(void *arg)
 
 /* ---- the cores' side ---- */
 
-enum wire_error files_submit(struct files *files, struct file_op *op, struct fault *fault)
+bool files_charge(struct files *files, struct file_op *op, size_t own)
 {
-	if (op->kind != FILE_READ && !charge(files, op, op->length))
-		return fault_set(fault, WIRE_BUSY, "too much file content is in memory; try again");
+	size_t total = atomic_load_explicit(&files->bytes, memory_order_relaxed);
+
+	return fair_share(own, op->length, total, LIMIT_FILES_BYTES) &&
+	       charge(files, op, op->length);
+}
+
+enum wire_error files_submit(struct files *files, struct file_op *op)
+{
 	op->task.run = op_run;
 	op->task.done = op_done;
 	op->task.drop = op_drop;
-	return files_submit_task(files, op->request.shard, &op->task, fault);
+	return files_submit_task(files, op->request.shard, &op->task, &op->fault);
 }
 
 enum wire_error files_submit_task(struct files *files, struct shard *shard, struct file_task *task,
@@ -297,6 +320,20 @@ enum wire_error files_submit_task(struct files *files, struct shard *shard, stru
 	(void)pthread_cond_signal(&files->changed);
 	(void)pthread_mutex_unlock(&files->mutex);
 	return WIRE_OK;
+}
+
+bool files_call_off(struct files *files, struct file_op *op)
+{
+	uint32_t stage = FILE_QUEUED;
+
+	/* Pairs with op_run(). */
+	if (!atomic_compare_exchange_strong_explicit(&op->stage, &stage, FILE_CALLED_OFF,
+						     memory_order_relaxed, memory_order_relaxed))
+		return false;
+	files_uncharge(files, op);
+	free(op->data);
+	op->data = NULL;
+	return true;
 }
 
 uint32_t files_queued(struct files *files)

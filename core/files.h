@@ -9,6 +9,7 @@
  * opened by the opener, which is a process with the caller's own rights.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -34,14 +35,24 @@ enum file_kind {
 	FILE_PATCH, /* at the offset, of a file that exists */
 };
 
+enum file_stage {
+	FILE_QUEUED,
+	FILE_RUNNING,    /* a file thread has it: it will happen */
+	FILE_CALLED_OFF, /* a core has it: it will not */
+};
+
 struct file_op {
 	struct file_task task;
 	struct request request;
+	struct list parked; /* in conn->parked, until there is a place for it */
+	bool placed;        /* counts in conn->files */
 	enum file_kind kind;
+	_Atomic uint32_t stage; /* enum file_stage; who moves it on from QUEUED, owns it */
 	uint64_t offset;
 	uint32_t length; /* bytes to read at most, or to write */
 	uint8_t *data;   /* owned; what was read, or is to be written */
 	size_t charged;  /* bytes counted against LIMIT_FILES_BYTES */
+	size_t wanted;   /* bytes counted in conn->file_bytes */
 	int box_opener; /* owned: of the box it is for, not awaited yet; -1: as the kernel's user */
 	uint32_t descriptors; /* of the kernel's budget, for box_opener and what it opens */
 
@@ -61,8 +72,17 @@ int files_start(struct kernel *kernel, struct files **ret_files);
 /* Ends the threads; after the cores have ended. False when one hangs in a file system. */
 bool files_stop(struct files *files);
 
-/* From a core. WIRE_OK, or WIRE_BUSY with @fault filled and @op untouched. */
-enum wire_error files_submit(struct files *files, struct file_op *op, struct fault *fault);
+/*
+ * From a core, before a WRITE is submitted: counts its bytes, by fair.h, where @own are those of the same
+ * connection. False: they are too many.
+ */
+bool files_charge(struct files *files, struct file_op *op, size_t own);
+
+/* From a core. WIRE_OK, or WIRE_BUSY with op->fault filled. */
+enum wire_error files_submit(struct files *files, struct file_op *op);
+
+/* From its core: whether @op, which was submitted, had not begun, and now never will. */
+bool files_call_off(struct files *files, struct file_op *op);
 
 /* Gives back the memory that was counted for @op. Any thread. */
 void files_uncharge(struct files *files, struct file_op *op);

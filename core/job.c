@@ -31,6 +31,7 @@
 #include "core/base/err.h"
 #include "core/channel.h"
 #include "core/child.h"
+#include "core/fair.h"
 #include "core/request.h"
 #include "core/shard.h"
 #include "core/stdin_file.h"
@@ -70,6 +71,7 @@ struct job {
 	struct child child;
 	struct job_pipe out, err;
 	uint32_t output_max;
+	size_t charged;      /* bytes of output that count as those of a command that runs */
 	uint64_t timeout_ms; /* from the launch */
 	struct timer timer;  /* the timeout, then retries of the kill */
 	uint64_t start_ns, end_ns;
@@ -120,6 +122,21 @@ static void process_release(struct job *job)
 	descriptors_keep(&shard->kernel->descriptors, &job->descriptors, 0);
 }
 
+/* Its output is no longer in the making: it waits to be read, or for nothing. */
+static void output_uncharge(struct job *job, struct conn *conn)
+{
+	job->request.shard->job_bytes -= job->charged;
+	conn->job_bytes -= job->charged;
+	job->charged = 0;
+}
+
+static void output_free(struct job *job)
+{
+	CHECK(!job->charged);
+	buf_deinit(&job->out.kept);
+	buf_deinit(&job->err.kept);
+}
+
 static void job_free(struct request *request)
 {
 	struct job *job = job_of(request);
@@ -128,10 +145,21 @@ static void job_free(struct request *request)
 	process_release(job);
 	list_unlink(&job->link);
 	shard->job_count--;
-	shard->job_bytes -= job->out.kept.cap + job->err.kept.cap;
-	buf_deinit(&job->out.kept);
-	buf_deinit(&job->err.kept);
+	output_free(job);
 	free(job);
+}
+
+static size_t job_weight(struct request *request)
+{
+	const struct job *job = job_of(request);
+
+	return job->out.kept.cap + job->err.kept.cap;
+}
+
+/* The answer tells how much there was, and that it is cut. */
+static void job_shed(struct request *request)
+{
+	output_free(job_of(request));
 }
 
 static void pack_pipe(msgpack_packer *pk, const char *name, const char *total_name,
@@ -172,6 +200,8 @@ static void job_finish(struct job *job)
 {
 	job->state = JOB_DONE;
 	process_release(job);
+	if (job->request.conn)
+		output_uncharge(job, job->request.conn);
 	request_finish(&job->request);
 }
 
@@ -234,6 +264,15 @@ static void on_timer(struct timer *timer)
 	job_kill(job);
 }
 
+static void job_unbound(struct request *request, struct conn *conn)
+{
+	struct job *job = job_of(request);
+
+	output_uncharge(job, conn);
+	job->out.cut = job->err.cut = true;
+	output_free(job);
+}
+
 static void job_abandon(struct request *request)
 {
 	job_kill(job_of(request));
@@ -243,6 +282,9 @@ static const struct request_type job_type = {
 	.abandon = job_abandon,
 	.answer = job_answer,
 	.free = job_free,
+	.unbound = job_unbound,
+	.weight = job_weight,
+	.shed = job_shed,
 };
 
 /* ---- output ---- */
@@ -251,6 +293,7 @@ static void pipe_keep(struct job_pipe *pipe, const uint8_t *bytes, size_t len)
 {
 	struct job *job = pipe->job;
 	struct shard *shard = job->request.shard;
+	struct conn *conn = job->request.conn;
 	size_t before = pipe->kept.cap;
 	size_t keep = job->output_max - pipe->kept.len;
 
@@ -259,10 +302,13 @@ static void pipe_keep(struct job_pipe *pipe, const uint8_t *bytes, size_t len)
 		return;
 	if (keep > len)
 		keep = len;
-	/* Above the budget of all jobs together this one's output ends here: cut, not with a gap. */
-	if (shard->job_bytes + keep > LIMIT_JOBS_CORE_BYTES || buf_append(&pipe->kept, bytes, keep))
+	/* Above its connection's share of the memory the output ends here: cut, not with a gap. */
+	if (!fair_share(conn->job_bytes, keep, shard->job_bytes, LIMIT_JOBS_CORE_BYTES) ||
+	    buf_append(&pipe->kept, bytes, keep))
 		keep = 0;
 	pipe->cut = keep < len;
+	job->charged += pipe->kept.cap - before;
+	conn->job_bytes += pipe->kept.cap - before;
 	shard->job_bytes += pipe->kept.cap - before;
 }
 

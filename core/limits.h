@@ -26,19 +26,23 @@ enum {
 
 	/*
 	 * Input. A connection that may not be parsed further now (budget used up, output full) is read
-	 * until this much waits. All unparsed input of one core together: partial frames of 256 clients
-	 * at the largest size.
+	 * until this much waits. All unparsed input of one core together: partial frames of 128 clients
+	 * at the largest size, a buffer being doubled as it grows. Above it the connection ends that has
+	 * sent nothing for the longest time.
 	 */
 	LIMIT_IN_PAUSE_BYTES = 64 << 10,
 	LIMIT_IN_CORE_BYTES = 256 << 20,
 
 	/*
 	 * Output. Above the soft mark no further request of the connection is parsed and finished work
-	 * is held back, so what waits is at most the mark and one reply; pushes end at the hard one.
+	 * is held back, so what waits is at most the mark and one reply; pushes end at the hard one. What is
+	 * held back, and so waits for clients that do not read, is shared by fair.h; above a connection's
+	 * share contents are dropped: a READ answers BUSY, a command without its output.
 	 */
 	LIMIT_OUT_SOFT_BYTES = 256 << 10,
 	LIMIT_OUT_HARD_BYTES = 4 << 20,
 	LIMIT_OUT_SHARED_BYTES = 256 << 10, /* replies of one pass before they are sent early */
+	LIMIT_HELD_CORE_BYTES = 256 << 20,
 
 	LIMIT_IN_FLIGHT = 256, /* requests per connection that wait for something */
 
@@ -47,7 +51,7 @@ enum {
 	LIMIT_JOB_FDS = 3,       /* while it runs: two pipes, the pidfd */
 	LIMIT_JOB_FDS_START = 6, /* until it was asked for: also its ends, and its input */
 	LIMIT_JOB_OUTPUT_BYTES = 512 << 10, /* of stdout, of stderr; both fit one frame */
-	LIMIT_JOBS_CORE_BYTES = 256 << 20,  /* captured output of all jobs of a core */
+	LIMIT_JOBS_CORE_BYTES = 256 << 20,  /* output of commands that run, by fair.h */
 	LIMIT_JOB_ARGS = 1024,
 	LIMIT_JOB_ENV = 1024,
 	LIMIT_JOB_READ_BYTES = 64 << 10, /* per pipe and readiness: the size of a pipe */
@@ -78,8 +82,10 @@ enum {
 
 	/* READ and WRITE */
 	LIMIT_FILE_THREADS = 2,
-	LIMIT_FILES_QUEUED = 512,      /* per core; a lane from a file thread holds more */
-	LIMIT_FILES_BYTES = 256 << 20, /* contents in memory, of all cores */
+	LIMIT_FILES_QUEUED = 512, /* per core; a lane from a file thread holds more */
+	LIMIT_FILES_CONN = 16,    /* of a connection at work or unread; the others wait */
+	LIMIT_FILES_BYTES =
+		256 << 20, /* contents at work, of all cores; to be written, by fair.h */
 	LIMIT_PATH_BYTES = 4095,
 
 	LIMIT_LANE_ITEMS = 1024,

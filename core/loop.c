@@ -185,6 +185,11 @@ void loop_want_ready(struct loop *loop, struct loop_source *source)
 	loop->ops->want_ready(loop, source);
 }
 
+void loop_want_gone(struct loop *loop, struct loop_source *source)
+{
+	loop->ops->want_gone(loop, source);
+}
+
 int loop_wait(struct loop *loop, uint64_t timeout_ns)
 {
 	return loop->ops->wait(loop, timeout_ns);

@@ -40,6 +40,8 @@ struct loop_handler {
 	void (*writable)(struct loop_source *source);
 	/* Answers loop_want_ready(). */
 	void (*ready)(struct loop_source *source);
+	/* Answers loop_want_gone(). */
+	void (*gone)(struct loop_source *source);
 };
 
 struct loop_source {
@@ -50,6 +52,7 @@ struct loop_source {
 	uint8_t armed;   /* back end: what the operating system has been asked for */
 	uint8_t read_seq; /* io_uring: number of the latest recv, to tell a late end from a current one */
 	uint8_t hung_up; /* io_uring: the peer sends no more; what it sent may still be unread */
+	uint32_t asked;  /* io_uring: the submission queue's tail behind its latest entry */
 };
 
 enum loop_backend {
@@ -101,6 +104,8 @@ ssize_t loop_send(struct loop *loop, struct loop_source *source, const void *byt
 void loop_want_write(struct loop *loop, struct loop_source *source); /* once */
 void loop_want_ready(struct loop *loop,
 		     struct loop_source *source); /* once: readable, or hung up */
+/* Once: the peer of a stream has closed its whole end; not when it only sends no more. */
+void loop_want_gone(struct loop *loop, struct loop_source *source);
 
 /*
  * Waits for events and runs their handlers: at most @timeout_ns (0: only what is there; UINT64_MAX:

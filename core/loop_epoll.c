@@ -30,6 +30,7 @@ enum {
 	WANT_WRITE = 2,
 	WANT_READY = 4,
 	WANT_ACCEPT = 8,
+	WANT_GONE = 16, /* no event of its own: hang-ups are always reported */
 };
 
 struct loop_epoll {
@@ -128,6 +129,11 @@ static void epoll_want_ready(struct loop *loop, struct loop_source *source)
 	want(loop, source, source->armed | WANT_READY);
 }
 
+static void epoll_want_gone(struct loop *loop, struct loop_source *source)
+{
+	want(loop, source, source->armed | WANT_GONE);
+}
+
 static void accept_some(struct loop *loop, struct loop_source *source, uint64_t token)
 {
 	for (unsigned i = 0; i < ACCEPTS_PER_WAIT; i++) {
@@ -188,6 +194,11 @@ static void dispatch(struct loop *loop, const struct epoll_event *event)
 		source->handler->writable(source);
 		source = loop_find(loop, (uint32_t)token, (uint16_t)(token >> 32));
 	}
+	if (source && event->events & EPOLLHUP && source->armed & WANT_GONE) {
+		want(loop, source, source->armed & (uint8_t)~WANT_GONE);
+		source->handler->gone(source);
+		source = loop_find(loop, (uint32_t)token, (uint16_t)(token >> 32));
+	}
 	if (!source || !in)
 		return;
 	if (source->armed & WANT_ACCEPT) {
@@ -230,5 +241,6 @@ const struct loop_ops loop_epoll_ops = {
 	.send = epoll_send,
 	.want_write = epoll_want_write,
 	.want_ready = epoll_want_ready,
+	.want_gone = epoll_want_gone,
 	.wait = epoll_wait_events,
 };

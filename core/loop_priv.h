@@ -29,6 +29,7 @@ struct loop_ops {
 			size_t len);
 	void (*want_write)(struct loop *loop, struct loop_source *source);
 	void (*want_ready)(struct loop *loop, struct loop_source *source);
+	void (*want_gone)(struct loop *loop, struct loop_source *source);
 	int (*wait)(struct loop *loop, uint64_t timeout_ns);
 	bool (*wake)(struct loop *from, struct loop *to); /* false: use the eventfd */
 };

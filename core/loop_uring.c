@@ -13,9 +13,12 @@
  * resume the end of the former recv may arrive late and must not be taken for the end of the current one.
  * Bytes that a cancelled recv had already taken are delivered all the same.
  *
- * Removal: a cancel for everything armed is submitted at once, before the owner closes the
- * descriptor, because an entry still in the submission queue names the descriptor by number, and the
- * number may be another file's by the time the kernel reads it.
+ * Removal: a cancel for everything armed goes with the next entries. But what is still in the submission
+ * queue for that source is submitted at once, before the owner closes the descriptor: it names the
+ * descriptor by number, and the number may be another file's by the time the kernel reads it.
+ *
+ * Entries are handed over whole: an enter that was short, or refused for want of memory, is repeated, because
+ * sends name buffers that are good for this wait only.
  *
  * The end of a stream: a multishot recv waits for readiness to change, and bytes and end that are there
  * together are one change: it takes the bytes and never sees the end (Linux 6.18; a fix of 2026 covers
@@ -48,12 +51,15 @@ enum {
 	BUFFERS = 256,
 	BUFFER_BYTES = 2048,
 	BUFFER_GROUP = 0,
+	SUBMIT_PAUSE_US = 1000,
+	SUBMIT_TRIES = 10000, /* then a system without memory for ten seconds ends the core */
 
 	ARMED_RECV = 1,
 	ARMED_ACCEPT = 2,
 	ARMED_WRITE = 4,
 	ARMED_READY = 8,
 	ARMED_HANGUP = 16,
+	ARMED_GONE = 32,
 };
 
 enum kind {
@@ -64,6 +70,7 @@ enum kind {
 	KIND_WRITE,
 	KIND_READY,
 	KIND_HANGUP,
+	KIND_GONE,
 	KIND_MSG, /* our MSG_RING failed; the slot is the target's eventfd */
 };
 
@@ -119,17 +126,51 @@ static int ring_enter(struct loop_uring *u, unsigned wait_count, unsigned flags,
 	return r < 0 ? -errno : (int)r;
 }
 
+static bool sq_empty(const struct loop_uring *u)
+{
+	/* Pairs with the kernel's release of the head. */
+	return __atomic_load_n(u->ring.sq.khead, __ATOMIC_ACQUIRE) == *u->ring.sq.ktail;
+}
+
+/* ring_enter() until everything is handed over. What the last one returned. */
+static int submit(struct loop_uring *u, unsigned wait_count, unsigned flags, const void *arg,
+		  size_t arg_bytes)
+{
+	for (unsigned tries = 0;; tries++) {
+		int r = ring_enter(u, wait_count, flags, arg, arg_bytes);
+
+		if (sq_empty(u))
+			return r;
+		/* EBUSY: completions have overflowed, which GETEVENTS mends; the others: no memory just now. */
+		if (r < 0 && r != -EAGAIN && r != -EBUSY && r != -EINTR && r != -ENOMEM)
+			return r;
+		CHECK(tries < SUBMIT_TRIES);
+		if (r <= 0)
+			(void)usleep(SUBMIT_PAUSE_US);
+	}
+}
+
 static struct io_uring_sqe *sqe_get(struct loop_uring *u)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
 
 	if (!sqe) {
-		/* Full: hand over what there is. EBUSY (completions overflowed) asks to reap; GETEVENTS does. */
-		(void)ring_enter(u, 0, URING_ENTER_GETEVENTS, NULL, 0);
+		(void)submit(u, 0, URING_ENTER_GETEVENTS, NULL, 0);
 		sqe = io_uring_get_sqe(&u->ring);
 		CHECK(sqe);
 	}
 	memset(sqe, 0, sizeof(*sqe));
+	return sqe;
+}
+
+/* An entry about the descriptor of @source. */
+static struct io_uring_sqe *sqe_for(struct loop *loop, struct loop_source *source)
+{
+	struct loop_uring *u = uring_of(loop);
+	struct io_uring_sqe *sqe = sqe_get(u);
+
+	sqe->fd = source->fd;
+	source->asked = u->ring.sq.sqe_tail;
 	return sqe;
 }
 
@@ -152,37 +193,37 @@ static void cancel(struct loop *loop, struct loop_source *source, enum kind kind
 	sqe->user_data = (uint64_t)KIND_NONE << 48;
 }
 
-static void arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit, enum kind kind,
-		     uint32_t events)
+/* The entry, to be changed; NULL when it was armed already. */
+static struct io_uring_sqe *arm_poll(struct loop *loop, struct loop_source *source, uint8_t bit,
+				     enum kind kind, uint32_t events)
 {
 	struct io_uring_sqe *sqe;
 
 	if (source->armed & bit)
-		return;
+		return NULL;
 	source->armed |= bit;
-	sqe = sqe_get(uring_of(loop));
+	sqe = sqe_for(loop, source);
 	sqe->opcode = URING_OP_POLL_ADD;
-	sqe->fd = source->fd;
 	sqe->poll32_events = events;
 	sqe->user_data = token(loop, source, kind);
+	return sqe;
 }
 
 static void arm_recv(struct loop *loop, struct loop_source *source)
 {
 	struct loop_uring *u = uring_of(loop);
 	bool multishot = u->multishot && !source->hung_up;
-	struct io_uring_sqe *sqe = sqe_get(u);
+	struct io_uring_sqe *sqe = sqe_for(loop, source);
 
 	source->read_seq++;
 	source->armed |= ARMED_RECV;
 	sqe->opcode = URING_OP_RECV;
-	sqe->fd = source->fd;
 	sqe->flags = URING_SQE_BUFFER_SELECT;
 	sqe->buf_group = BUFFER_GROUP;
 	sqe->ioprio = multishot ? URING_RECV_MULTISHOT : 0;
 	sqe->user_data = token(loop, source, KIND_RECV);
 	if (multishot)
-		arm_poll(loop, source, ARMED_HANGUP, KIND_HANGUP, POLLRDHUP);
+		(void)arm_poll(loop, source, ARMED_HANGUP, KIND_HANGUP, POLLRDHUP);
 }
 
 static void disarm_recv(struct loop *loop, struct loop_source *source)
@@ -217,9 +258,8 @@ static void uring_listen(struct loop *loop, struct loop_source *source, bool on)
 		source->armed &= (uint8_t)~ARMED_ACCEPT;
 	} else if (on && !(source->armed & ARMED_ACCEPT)) {
 		source->armed |= ARMED_ACCEPT;
-		sqe = sqe_get(uring_of(loop));
+		sqe = sqe_for(loop, source);
 		sqe->opcode = URING_OP_ACCEPT;
-		sqe->fd = source->fd;
 		sqe->ioprio = URING_ACCEPT_MULTISHOT;
 		sqe->accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 		sqe->user_data = token(loop, source, KIND_ACCEPT);
@@ -234,10 +274,9 @@ static void uring_listen(struct loop *loop, struct loop_source *source, bool on)
 static ssize_t uring_send(struct loop *loop, struct loop_source *source, const void *bytes,
 			  size_t len)
 {
-	struct io_uring_sqe *sqe = sqe_get(uring_of(loop));
+	struct io_uring_sqe *sqe = sqe_for(loop, source);
 
 	sqe->opcode = URING_OP_SEND;
-	sqe->fd = source->fd;
 	sqe->addr = (uint64_t)(uintptr_t)bytes;
 	sqe->len = (uint32_t)len;
 	sqe->msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_WAITALL;
@@ -248,12 +287,24 @@ static ssize_t uring_send(struct loop *loop, struct loop_source *source, const v
 
 static void uring_want_write(struct loop *loop, struct loop_source *source)
 {
-	arm_poll(loop, source, ARMED_WRITE, KIND_WRITE, POLLOUT);
+	(void)arm_poll(loop, source, ARMED_WRITE, KIND_WRITE, POLLOUT);
 }
 
 static void uring_want_ready(struct loop *loop, struct loop_source *source)
 {
-	arm_poll(loop, source, ARMED_READY, KIND_READY, POLLIN);
+	(void)arm_poll(loop, source, ARMED_READY, KIND_READY, POLLIN);
+}
+
+/*
+ * A poll always reports that the peer sends no more, too. Multishot, it does so once, and goes on to
+ * the next change.
+ */
+static void uring_want_gone(struct loop *loop, struct loop_source *source)
+{
+	struct io_uring_sqe *sqe = arm_poll(loop, source, ARMED_GONE, KIND_GONE, POLLHUP);
+
+	if (sqe)
+		sqe->len = URING_POLL_MULTISHOT;
 }
 
 static void uring_forget(struct loop *loop, struct loop_source *source)
@@ -264,15 +315,16 @@ static void uring_forget(struct loop *loop, struct loop_source *source)
 		enum kind kind;
 	} arms[] = {
 		{ARMED_RECV, KIND_RECV},   {ARMED_ACCEPT, KIND_ACCEPT}, {ARMED_WRITE, KIND_WRITE},
-		{ARMED_READY, KIND_READY}, {ARMED_HANGUP, KIND_HANGUP},
+		{ARMED_READY, KIND_READY}, {ARMED_HANGUP, KIND_HANGUP}, {ARMED_GONE, KIND_GONE},
 	};
 
 	for (unsigned i = 0; i < sizeof(arms) / sizeof(arms[0]); i++)
 		if (source->armed & arms[i].bit)
 			cancel(loop, source, arms[i].kind);
 	source->armed = 0;
-	if (*u->ring.sq.ktail != u->ring.sq.sqe_tail)
-		(void)ring_enter(u, 0, 0, NULL, 0);
+	/* Counters that wrap: whether the kernel has not come that far yet. */
+	if ((int32_t)(source->asked - *u->ring.sq.khead) > 0)
+		(void)submit(u, 0, 0, NULL, 0);
 }
 
 static void buffer_return(struct loop_uring *u, uint16_t bid)
@@ -342,6 +394,22 @@ static void on_accept(struct loop *loop, struct loop_source *source, int res, ui
 		source->handler->accepted(source, res);
 }
 
+static void on_gone(struct loop *loop, struct loop_source *source, int res, uint32_t flags)
+{
+	const bool more = flags & URING_CQE_MORE, gone = res > 0 && res & POLLHUP;
+
+	if (!(source->armed & ARMED_GONE))
+		return; /* said already, in the same batch */
+	if (gone && more)
+		cancel(loop, source, KIND_GONE);
+	if (gone || !more)
+		source->armed &= (uint8_t)~ARMED_GONE;
+	if (gone)
+		source->handler->gone(source);
+	else if (!more && res >= 0)
+		uring_want_gone(loop, source);
+}
+
 static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 {
 	static const uint64_t one = 1;
@@ -379,6 +447,9 @@ static void dispatch(struct loop *loop, uint64_t data, int res, uint32_t flags)
 	case KIND_HANGUP:
 		source->armed &= (uint8_t)~ARMED_HANGUP;
 		on_hangup(loop, source);
+		break;
+	case KIND_GONE:
+		on_gone(loop, source, res, flags);
 		break;
 	case KIND_READY:
 		source->armed &= (uint8_t)~ARMED_READY;
@@ -451,8 +522,8 @@ static int uring_wait(struct loop *loop, uint64_t timeout_ns)
 	};
 	int r;
 
-	r = ring_enter(u, timeout_ns ? 1 : 0, URING_ENTER_GETEVENTS | URING_ENTER_EXT_ARG, &arg,
-		       sizeof(arg));
+	r = submit(u, timeout_ns ? 1 : 0, URING_ENTER_GETEVENTS | URING_ENTER_EXT_ARG, &arg,
+		   sizeof(arg));
 	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
 		return err_raise(r);
 	reap(loop);
@@ -583,6 +654,7 @@ const struct loop_ops loop_uring_ops = {
 	.send = uring_send,
 	.want_write = uring_want_write,
 	.want_ready = uring_want_ready,
+	.want_gone = uring_want_gone,
 	.wait = uring_wait,
 	.wake = uring_wake,
 };

@@ -13,6 +13,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
@@ -57,6 +58,18 @@ enum {
 static uint64_t stopping_ns; /* when the first signal came; read by the handler of the second */
 
 /* ---- process ---- */
+
+/*
+ * Descriptors 0 to 2 that were closed when we were started would become something else's: the log, and whatever
+ * prints, would write into a client's connection.
+ */
+static bool stdio_open(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
 
 static int signals_open(void)
 {
@@ -358,6 +371,8 @@ int main(int argc, char **argv)
 				.strays = {.lock = PTHREAD_MUTEX_INITIALIZER}};
 	int r;
 
+	if (!stdio_open())
+		return EXIT_FAILURE;
 	if (argc && !strcmp(argv[0], LAUNCHER_NAME))
 		return launcher_main();
 	r = config_read(&config, argc, argv);

@@ -4,6 +4,7 @@
 
 #include "core/base/check.h"
 #include "core/base/clock.h"
+#include "core/fair.h"
 #include "core/limits.h"
 #include "core/shard.h"
 
@@ -14,14 +15,53 @@ static void unbind(struct request *request)
 	timer_unset(&request->shard->timers, &request->deadline);
 	list_unlink(&request->link);
 	conn->in_flight--;
+	conn->held_bytes -= request->held;
+	request->shard->held_bytes -= request->held;
+	request->held = 0;
 	request->conn = NULL;
+	if (request->type->unbound)
+		request->type->unbound(request, conn);
+	conn_rest(conn);
+}
+
+/* Answers with an error now, and leaves the work to itself. */
+static void abort_with(struct request *request, const struct fault *fault)
+{
+	conn_reply_error(request->conn, request->op, request->id, fault);
+	unbind(request);
+	request->type->abandon(request);
+}
+
+static bool call_off(struct request *request)
+{
+	return !request->type->call_off || request->type->call_off(request);
 }
 
 static void on_deadline(struct timer *timer)
 {
 	struct request *request = container_of(timer, struct request, deadline);
+	struct fault fault;
 
-	request_abort(request, WIRE_TIMEOUT, "the deadline passed");
+	if (call_off(request)) {
+		(void)fault_set(&fault, WIRE_TIMEOUT, "the deadline passed");
+	} else {
+		(void)fault_set(&fault, WIRE_TIMEOUT,
+				"the deadline passed; the call goes on, its outcome is unknown");
+		fault.outcome_unknown = true;
+	}
+	abort_with(request, &fault);
+}
+
+bool request_cancel(struct request *request)
+{
+	struct fault fault;
+
+	CHECK(request->conn);
+	if (!call_off(request))
+		return false;
+	(void)fault_set(&fault, WIRE_CANCELLED, "ended by CANCEL");
+	abort_with(request, &fault);
+	return true;
 }
 
 enum wire_error request_start(struct request *request, struct call *call,
@@ -41,7 +81,10 @@ enum wire_error request_start(struct request *request, struct call *call,
 		return fault_set(&call->fault, WIRE_BUSY,
 				 "%d requests of this connection are in flight; wait for one",
 				 LIMIT_IN_FLIGHT);
-	if (call->deadline_ms &&
+	if (call->has_deadline && !call->deadline_ms)
+		return fault_set(&call->fault, WIRE_TIMEOUT,
+				 "the answer would have to be waited for, and the deadline is 0");
+	if (call->has_deadline &&
 	    timer_set(&shard->timers, &request->deadline,
 		      shard->now_ns + call->deadline_ms * CLOCK_NS_PER_MS, on_deadline))
 		return fault_set(&call->fault, WIRE_BUSY, "no memory for a timer");
@@ -50,14 +93,32 @@ enum wire_error request_start(struct request *request, struct call *call,
 	return WIRE_OK;
 }
 
+/* Until the client has read what came before. */
+static void hold(struct request *request)
+{
+	const struct request_type *type = request->type;
+	struct shard *shard = request->shard;
+	struct conn *conn = request->conn;
+
+	timer_unset(&shard->timers, &request->deadline);
+	list_unlink(&request->link);
+	list_append(&conn->held, &request->link);
+	if (!type->weight)
+		return;
+	if (!fair_share(conn->held_bytes, type->weight(request), shard->held_bytes,
+			LIMIT_HELD_CORE_BYTES))
+		type->shed(request);
+	request->held = type->weight(request);
+	conn->held_bytes += request->held;
+	shard->held_bytes += request->held;
+}
+
 void request_finish(struct request *request)
 {
 	struct conn *conn = request->conn;
 
 	if (conn && !conn_has_room(conn)) {
-		timer_unset(&request->shard->timers, &request->deadline);
-		list_unlink(&request->link);
-		list_append(&conn->held, &request->link);
+		hold(request);
 		return;
 	}
 	if (conn) {
@@ -70,17 +131,6 @@ void request_finish(struct request *request)
 		return;
 	}
 	request->type->free(request);
-}
-
-void request_abort(struct request *request, enum wire_error code, const char *message)
-{
-	struct fault fault;
-
-	CHECK(request->conn);
-	(void)fault_set(&fault, code, "%s", message);
-	conn_reply_error(request->conn, request->op, request->id, &fault);
-	unbind(request);
-	request->type->abandon(request);
 }
 
 void request_release_held(struct conn *conn)

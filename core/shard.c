@@ -343,6 +343,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->conns);
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
+	list_init(&shard->unparsed);
 	list_init(&shard->parcels);
 	list_init(&shard->children);
 	list_init(&shard->jobs);
@@ -423,6 +424,8 @@ static void *shard_main(void *arg)
 	agent_free_all(shard);
 	workspace_watch_deinit(shard);
 	channel_close(shard);
+	/* What was removed is let go of now, not when all cores have ended: clients see that they are closed. */
+	(void)loop_wait(shard->loop, 0);
 	return NULL;
 }
 

@@ -80,6 +80,8 @@ struct shard {
 	struct list conns;   /* all */
 	struct list dirty;   /* have output to send or are to be closed */
 	struct list carried; /* have input that may be parsed now */
+	struct list
+		unparsed; /* struct conn with input kept; who got none for the longest time first */
 	struct list parcels; /* wait for room in a lane */
 	struct out out;
 	uint32_t wake_mask; /* cores that got work in this pass */
@@ -96,7 +98,8 @@ struct shard {
 	struct list agents;     /* struct agent */
 	struct list jobs;
 	uint32_t job_count;
-	size_t job_bytes;
+	size_t job_bytes;  /* output of commands that run */
+	size_t held_bytes; /* results that wait for their clients to read */
 	uint32_t files_queued;
 
 	bool draining;

@@ -73,6 +73,12 @@ def anonymous_kib(pid: int) -> int:
     raise AssertionError(f"process {pid} has no memory")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time of its own, in user and kernel mode."""
+    stat = _stat(pid)
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Marker:
     """A sleep that no other has: its argument finds the processes that a test caused, and only those."""
 

@@ -12,6 +12,7 @@ import pytest
 import procfs
 import kernel as kernels
 from kernel import wait_until
+from wire import Refused
 
 HERE = os.geteuid()
 NO_BOX = kernels.has_extra_threads()
@@ -388,6 +389,27 @@ def test_wait_has_a_deadline_and_leaves_nothing(client):
     ids = [client.send("WAIT", "long") for _ in range(20)]
     client.call("KILL", "long")
     assert {client.wait(id)["reason"] for id in ids} == {"killed"}
+
+
+def test_a_start_cannot_be_called_back_and_says_so(kernel, client):
+    """The launcher stands still, so both are under way when nobody wants them any more."""
+    launcher = kernel.launcher_pid()
+    os.kill(launcher, signal.SIGSTOP)
+    try:
+        cancelled = client.send("SPAWN", "cancelled", ["sleep", "100"])
+        late = client.send("SPAWN", "late", ["sleep", "100"], deadline_ms=100)
+        assert client.call("CANCEL", cancelled) is False
+        with pytest.raises(Refused) as caught:
+            client.wait(late)
+        assert caught.value.code == "TIMEOUT" and caught.value.detail == {"outcome": "unknown"}
+    finally:
+        os.kill(launcher, signal.SIGCONT)
+    assert client.wait(cancelled)["status"] == "running"
+    wait_until(lambda: sorted(agents(client)) == ["cancelled", "late"], "both have been started")
+    for name in ("cancelled", "late"):
+        killing = client.send("KILL", name, 50)
+        assert client.call("CANCEL", killing) is False
+        assert client.wait(killing)["reason"] == "killed"
 
 
 # ---- bad input ----

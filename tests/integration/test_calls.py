@@ -214,8 +214,22 @@ def test_a_deadline_that_is_met_changes_nothing(client):
     assert client.call("EXEC", "echo x", deadline_ms=10000)["stdout"] == b"x\n"
 
 
-def test_a_deadline_of_zero_means_none(client):
-    assert client.call("EXEC", "sleep 0.1; echo x", deadline_ms=0)["stdout"] == b"x\n"
+def test_a_deadline_of_zero_means_not_to_wait_at_all(client, directory):
+    """What can be answered at once is; what cannot is not begun."""
+    path = directory / "file"
+    assert client.call("NOOP", "x", deadline_ms=0) == "x"
+    assert client.call("LIST", deadline_ms=0) == []
+    for op, args in (
+        ("EXEC", [f"touch {path}"]),
+        ("WRITE", [str(path), "x"]),
+        ("READ", ["/etc/passwd"]),
+        ("SPAWN", ["early", ["true"]]),
+    ):
+        error = client.refused(op, *args, deadline_ms=0)
+        assert error.code == "TIMEOUT" and error.detail == {}, op
+    assert not path.exists()
+    assert client.refused("INSPECT", "early").code == "AGENT_NOT_FOUND"
+    assert client.refused("EXEC", 5, deadline_ms=0).code == "INVALID_ARGUMENT"
 
 
 def test_flag_deadline_without_a_deadline_is_refused(client):

@@ -133,10 +133,11 @@ def test_a_command_is_watched_and_reaped_without_a_descriptor_for_it(kernel, cli
 @needs_root
 @pytest.mark.parametrize("cores", [1])
 def test_an_agent_is_watched_and_reaped_without_a_descriptor_for_it(kernel, client, standstill):
+    options = {"sandboxed": False}
     with standstill:
-        short = client.send("SPAWN", "short", ["sh", "-c", "exit 4"])
-        failing = client.send("SPAWN", "failing", ["/no/such/program"])
-        long = client.send("SPAWN", "long", ["sleep", "1000"])
+        short = client.send("SPAWN", "short", ["sh", "-c", "exit 4"], options)
+        failing = client.send("SPAWN", "failing", ["/no/such/program"], options)
+        long = client.send("SPAWN", "long", ["sleep", "1000"], options)
     client.wait(short)
     assert client.call("WAIT", "short")["exit_code"] == 4
     with pytest.raises(Refused) as caught:

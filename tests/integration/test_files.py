@@ -5,6 +5,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import uuid
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import kernel as kernels
-from wire import PAYLOAD_MAX
+import procfs
+from wire import PAYLOAD_MAX, Refused
 
 HOME = Path(pwd.getpwuid(os.geteuid()).pw_dir)
 BINARY = bytes(range(256)) * 3
@@ -286,3 +288,95 @@ def test_a_client_that_goes_while_files_are_read_disturbs_nobody(kernel, path):
         client.close()
         assert bystander.call("READ", path, 0, 10)["data"] == bytes(10)
     kernels.wait_until(lambda: bystander.stats()["files_queued"] == 0, "nothing waits")
+
+
+class Opener:
+    """The process that opens files, made to stand still: both file threads wait, one for it and one for the other."""
+
+    def __init__(self, kernel) -> None:
+        self.kernel = kernel
+        kernel.client().call("READ", "/etc/passwd")
+        (self.pid,) = procfs.children(kernel.launcher_pid())
+
+    def _switches(self) -> list[int]:
+        """How often each file thread has gone to sleep."""
+        return [
+            int((task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+            for task in Path(f"/proc/{self.kernel.pid}/task").iterdir()
+            if (task / "comm").read_text() == "file\n"
+        ]
+
+    def occupy(self, client, *paths: str, deadline_ms: int | None = None) -> list[int]:
+        """Stops it, and hands each of the two threads a WRITE that it cannot end."""
+        os.kill(self.pid, signal.SIGSTOP)
+        before = self._switches()
+        assert len(before) == len(paths) == 2
+        ids = [client.send("WRITE", path, "late", deadline_ms=deadline_ms) for path in paths]
+        kernels.wait_until(
+            lambda: all(now > then for now, then in zip(self._switches(), before)), "both threads have one"
+        )
+        return ids
+
+    def go_on(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def opener(kernel):
+    opener = Opener(kernel)
+    yield opener
+    opener.go_on()
+
+
+def test_what_is_cancelled_before_it_began_never_happens(client, directory, opener):
+    paths = [directory / name for name in ("a", "b", "cancelled", "late", "kept")]
+    begun = opener.occupy(client, *map(str, paths[:2]))
+    cancelled = client.send("WRITE", str(paths[2]), "x")
+    late = client.send("WRITE", str(paths[3]), "x", deadline_ms=50)
+    kept = client.send("WRITE", str(paths[4]), "x")
+    assert client.call("CANCEL", cancelled) is True
+    with pytest.raises(Refused) as caught:
+        client.wait(cancelled)
+    assert caught.value.code == "CANCELLED"
+    with pytest.raises(Refused) as caught:
+        client.wait(late)
+    assert caught.value.code == "TIMEOUT" and caught.value.detail == {}
+    opener.go_on()
+    for id in (*begun, kept):
+        assert client.wait(id)["bytes_written"]
+    # Those in the queue behind them had their turn before this one.
+    client.call("WRITE", str(paths[4]), "last")
+    assert [path.exists() for path in paths] == [True, True, False, False, True]
+
+
+def test_what_has_begun_cannot_be_cancelled_and_says_how_it_ended(client, directory, opener):
+    begun = opener.occupy(client, str(directory / "a"), str(directory / "missing" / "b"))
+    assert [client.call("CANCEL", id) for id in begun] == [False, False]
+    opener.go_on()
+    assert client.wait(begun[0])["bytes_written"] == 4
+    with pytest.raises(Refused) as caught:
+        client.wait(begun[1])
+    assert caught.value.code == "NOT_FOUND"
+    client.assert_alive()
+
+
+def test_a_deadline_over_what_has_begun_says_that_the_outcome_is_unknown(client, directory, opener):
+    paths = [directory / "a", directory / "b"]
+    for id in opener.occupy(client, *map(str, paths), deadline_ms=2000):
+        with pytest.raises(Refused) as caught:
+            client.wait(id)
+        assert caught.value.code == "TIMEOUT"
+        assert caught.value.detail == {"outcome": "unknown"}
+    opener.go_on()
+    for path in paths:
+        kernels.wait_until(lambda: path.exists() and path.read_text() == "late", "it happens all the same")
+    client.assert_alive()
+
+
+def test_a_read_that_is_under_way_can_be_cancelled(client, directory, opener):
+    opener.occupy(client, str(directory / "a"), str(directory / "b"))
+    read = client.send("READ", "/etc/passwd")
+    assert client.call("CANCEL", read) is True
+    with pytest.raises(Refused) as caught:
+        client.wait(read)
+    assert caught.value.code == "CANCELLED"

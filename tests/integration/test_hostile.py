@@ -269,3 +269,39 @@ def _open_files(kernel) -> int:
 def test_the_same_id_twice_is_answered_twice(client):
     client.send_bytes(request("NOOP", "a", id=4) + request("NOOP", "b", id=4))
     assert [client.read_frame().value() for _ in range(2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("cores", [1])
+def test_unfinished_frames_of_silent_clients_make_room_for_others(kernel):
+    """A core keeps 256 MiB of unparsed input. Filled, who has been silent longest has to go."""
+    silent = []
+    # Buffers double: 127 of 2 MiB, and smaller ones to fill what is left.
+    for size in [1_100_000] * 127 + [600_000, 280_000, 140_000, 70_000, 35_000, 35_000]:
+        silent.append(kernel.client())
+        silent[-1].send_bytes(frame("NOOP", bytes(size), length=size + 1)[: HEADER.size + size])
+    newcomer = kernel.client()
+    payload = bytes(500_000)
+    for _ in range(3):
+        assert newcomer.call("NOOP", payload) == payload
+    error = silent[0].read_frame()
+    assert error.is_error and error.id == 0
+    with pytest.raises(Refused) as caught:
+        error.value()
+    assert caught.value.code == "BUSY"
+    silent[0].assert_closed()
+    # The others are where they were, and may go on.
+    silent[-1].send_bytes(b"\0")
+    assert silent[-1].read_frame().id == 1
+    silent[50].send_bytes(b"\0")
+    assert silent[50].read_frame().id == 1
+
+
+def test_who_is_slow_is_not_cut_off_while_there_is_room(kernel):
+    slow = kernel.client()
+    whole = request("NOOP", "x" * 5000)
+    slow.send_bytes(whole[:3000])
+    busy = kernel.client()
+    for i in range(300):
+        assert len(busy.call("NOOP", bytes(100_000))) == 100_000
+    slow.send_bytes(whole[3000:])
+    assert slow.read_frame().value() == "x" * 5000

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import kernel as kernels
+import procfs
 import wire
 from wire import LIST_MAX
 
@@ -118,6 +119,25 @@ def test_a_long_list_comes_in_several_answers(kernel):
     assert {agent["pid"] for agent in first + second} == {os.getpid()}
 
 
+@pytest.mark.parametrize("cores", [1])
+@pytest.mark.skipif(kernels.is_sanitized(), reason="a sanitizer's work is not the kernel's")
+def test_a_list_costs_what_there_is_and_not_what_there_was(kernel, client):
+    """By the processor time of the kernel, with room: what is to be told apart differs by a factor of hundreds."""
+
+    def cost() -> float:
+        before = procfs.cpu_seconds(kernel.pid)
+        for _ in range(3000):
+            assert client.call("LIST") == []
+        return procfs.cpu_seconds(kernel.pid) - before
+
+    fresh = cost()
+    for _ in range(70_000):
+        with socket.socket(socket.AF_UNIX) as short:
+            short.connect(str(kernel.socket_path))
+    client.assert_alive()
+    assert cost() < 2 * fresh + 0.1
+
+
 def test_an_id_is_not_given_to_the_next_client(kernel):
     seen = set()
     for _ in range(200):
@@ -187,10 +207,11 @@ def test_a_data_directory_in_use_is_left_alone(kernel, directory):
     kernel.client().assert_alive()
 
 
-def test_a_data_directory_open_to_others_is_refused(directory):
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o750, 0o701])
+def test_a_data_directory_open_to_others_is_refused(directory, mode):
     shared = directory / "shared"
     shared.mkdir()
-    shared.chmod(0o777)
+    shared.chmod(mode)
     done = kernels.run("--socket", str(directory / "b.sock"), "--data-dir", str(shared))
     assert done.returncode == 1
     assert str(shared) in done.stderr and "chmod 700" in done.stderr

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The command line, the environment and the configuration file."""
 
+import os
 import re
 
 import pytest
@@ -241,3 +242,23 @@ def test_every_line_of_the_log_has_one_form(start_kernel):
     kernel.stop()
     for line in kernel.log().splitlines():
         assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info |warn |error) [a-z-]+ \w+=", line), line
+
+
+@pytest.mark.parametrize("closed", [(0,), (2,), (0, 1, 2)], ids=str)
+def test_a_kernel_started_without_standard_descriptors_serves(start_kernel, io, directory, closed):
+    """What it opens must not get their numbers: its log would be written into something else."""
+
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    kernel = start_kernel(io=io, preexec=close)
+    client = kernel.client()
+    assert client.exec("echo out; echo err >&2; cat")["stdout"] == b"out\n"
+    client.call("WRITE", str(directory / "file"), "x")
+    assert client.call("READ", str(directory / "file"))["data"] == b"x"
+    client.call("SPAWN", "agent", ["true"], {"sandboxed": False})
+    assert client.call("WAIT", "agent")["exit_code"] == 0
+    if os.geteuid() == 0:
+        for fd in closed:
+            assert os.readlink(f"/proc/{kernel.pid}/fd/{fd}") == "/dev/null"

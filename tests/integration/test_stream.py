@@ -4,9 +4,11 @@
 import hashlib
 import select
 import socket
+import time
 
 import pytest
 
+from kernel import wait_until
 from wire import BODY_MAX, PAYLOAD_MAX, Client, Closed, frame, pack, request
 
 
@@ -153,6 +155,64 @@ def test_a_broken_frame_does_not_lose_answers_to_those_before(client):
     frames = read_to_the_end(client)
     assert_echoes(frames[:-1], payloads)
     assert frames[-1].id == 20 and frames[-1].is_error
+
+
+def half_close(client: Client, *requests: tuple) -> dict:
+    """Asks, says that nothing more will be asked, and reads to the end. Replies by id."""
+    ids = [client.send(op, *args) for op, *args in requests]
+    client.socket.shutdown(socket.SHUT_WR)
+    frames = read_to_the_end(client)
+    assert sorted(got.id for got in frames) == ids
+    return {got.id: got.value() for got in frames}
+
+
+def test_after_the_end_of_input_requests_in_work_are_answered(client, directory):
+    path = str(directory / "file")
+    replies = half_close(
+        client,
+        ("EXEC", "sleep 0.3; echo slow"),
+        ("WRITE", path, "x"),
+        ("EXEC", "echo fast"),
+        ("READ", "/etc/passwd"),
+        ("SPAWN", "child", ["true"], {"sandboxed": False}),
+        ("NOOP", "last"),
+    )
+    assert replies[1]["stdout"] == b"slow\n" and replies[3]["stdout"] == b"fast\n"
+    assert replies[2]["bytes_written"] == 1 and replies[4]["data"] and replies[6] == "last"
+    assert replies[5]["name"] == "child"
+
+
+def test_after_the_end_of_input_answers_that_have_to_wait_for_room_are_delivered(client):
+    """The client reads nothing until all is done: results are held, then let go one by one."""
+    command = "head -c 400000 /dev/zero; head -c 400000 /dev/zero >&2"
+    ids = [client.send("EXEC", command) for _ in range(6)]
+    client.socket.shutdown(socket.SHUT_WR)
+    frames = read_to_the_end(client)
+    assert sorted(got.id for got in frames) == ids
+    assert all(len(got.value()["stderr"]) == 400_000 for got in frames)
+
+
+def test_who_closes_after_half_closing_takes_its_commands_along(kernel, client, marker):
+    leaving = kernel.client()
+    leaving.send("EXEC", marker.argv)
+    leaving.socket.shutdown(socket.SHUT_WR)
+    wait_until(marker.pids, "the command runs")
+    client.assert_alive()
+    assert len(marker.pids()) == 1
+    leaving.close()
+    wait_until(lambda: not marker.pids(), "the command is gone")
+    wait_until(lambda: client.stats()["connections"] == 1, "the connection is closed")
+
+
+def test_a_half_closed_connection_costs_nothing_while_it_waits(kernel, client, marker):
+    waiting = kernel.client()
+    waiting.send("EXEC", marker.argv)
+    waiting.socket.shutdown(socket.SHUT_WR)
+    wait_until(marker.pids, "the command runs")
+    wait_until(lambda: client.stats()["connections"] == 2, "the connection of the start is closed")
+    before = sum(core["wakeups"] for core in client.stats()["cores"])
+    time.sleep(0.5)
+    assert sum(core["wakeups"] for core in client.stats()["cores"]) - before < 10
 
 
 def test_two_connections_do_not_mix(kernel):

@@ -83,6 +83,50 @@ static void full_table_refuses_and_reuse_changes_the_id(void **state)
 	assert_int_not_equal(first->id, first_id);
 }
 
+static uint32_t next(struct agent_table *table, uint32_t slot, bool all)
+{
+	return agent_table_next(table, slot, all);
+}
+
+static void looking_finds_those_in_use_and_no_others(void **state)
+{
+	static const uint32_t kept[] = {0, 1, 62, 63, 64, 65, 127, 1000, 1001, LIMIT_AGENTS - 1};
+	const size_t count = sizeof(kept) / sizeof(kept[0]);
+	struct agent_entry *entries[LIMIT_AGENTS] = {0};
+
+	assert_int_equal(next(*state, 0, true), LIMIT_AGENTS);
+	for (uint32_t i = 0; i < LIMIT_AGENTS; i++) {
+		struct agent_view view = {.core = i % 2, .kind = AGENT_EXTERNAL};
+		struct agent_entry *entry;
+
+		if (i % 1000 == 1)
+			view.kind = AGENT_SPAWNED;
+		entry = agent_table_take(*state, &view);
+		assert_non_null(entry);
+		entries[agent_table_slot(entry->id)] = entry;
+	}
+	for (uint32_t slot = 0; slot < LIMIT_AGENTS; slot++)
+		assert_int_equal(next(*state, slot, true), slot);
+	for (uint32_t slot = 0, i = 0; slot < LIMIT_AGENTS; slot++) {
+		if (kept[i] == slot)
+			i++;
+		else
+			agent_table_give_back(*state, entries[slot]);
+	}
+	for (size_t i = 0, slot = 0; i < count; i++, slot++) {
+		slot = next(*state, (uint32_t)slot, true);
+		assert_int_equal(slot, kept[i]);
+	}
+	assert_int_equal(next(*state, LIMIT_AGENTS, true), LIMIT_AGENTS);
+	assert_int_equal(next(*state, UINT32_MAX, true), LIMIT_AGENTS);
+	/* Of those kept, 1 and 1001 are spawned. */
+	assert_int_equal(next(*state, 0, false), 1);
+	assert_int_equal(next(*state, 2, false), 1001);
+	assert_int_equal(next(*state, 1002, false), LIMIT_AGENTS);
+	agent_table_give_back(*state, entries[1001]);
+	assert_int_equal(next(*state, 2, false), LIMIT_AGENTS);
+}
+
 static _Atomic bool stop;
 
 /* Every field of an entry carries the same number, so a torn copy shows. */
@@ -105,9 +149,7 @@ static void reader_never_sees_a_torn_entry(void **state)
 	stop = false;
 	assert_int_equal(pthread_create(&owner, NULL, churn, *state), 0);
 	while (!stop) {
-		uint32_t slots = agent_table_slots(*state);
-
-		for (uint32_t slot = 0; slot < slots && slot < 64; slot++) {
+		for (uint32_t slot = 0; slot < 64; slot++) {
 			if (!agent_table_read(*state, slot, &view))
 				continue;
 			assert_int_equal(view.pid, view.uid);
@@ -127,6 +169,7 @@ int main(void)
 		TABLE_TEST(cores_get_slots_of_their_own),
 		TABLE_TEST(id_of_one_who_left_names_nobody),
 		TABLE_TEST(full_table_refuses_and_reuse_changes_the_id),
+		TABLE_TEST(looking_finds_those_in_use_and_no_others),
 		TABLE_TEST(reader_never_sees_a_torn_entry),
 	};
 

@@ -33,6 +33,7 @@ struct end {
 	char bytes[1 << 17];
 	size_t len;
 	int ended, error, writable, ready, accepted;
+	int gone;
 	int shorts, short_result;
 	struct loop *loop;
 	struct end *removes; /* what received() takes out of the loop */
@@ -77,6 +78,11 @@ static void on_ready(struct loop_source *source)
 	container_of(source, struct end, source)->ready++;
 }
 
+static void on_gone(struct loop_source *source)
+{
+	container_of(source, struct end, source)->gone++;
+}
+
 static void on_accepted(struct loop_source *source, int fd)
 {
 	container_of(source, struct end, source)->accepted++;
@@ -95,6 +101,7 @@ static const struct loop_handler handler = {
 	.sent_short = on_sent_short,
 	.writable = on_writable,
 	.ready = on_ready,
+	.gone = on_gone,
 	.accepted = on_accepted,
 	.accept_failed = on_accept_failed,
 };
@@ -400,6 +407,39 @@ static void ready_comes_once_for_a_pipe_and_its_hang_up(void **state)
 	(void)close(fds[0]);
 }
 
+static void gone_comes_once_for_a_close_and_not_for_half_of_one(void **state)
+{
+	struct end *end = end_new(*state);
+
+	loop_read(*state, &end->source, true);
+	assert_int_equal(shutdown(end->peer, SHUT_WR), 0);
+	WAIT_UNTIL(*state, end->ended);
+	loop_want_gone(*state, &end->source);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(loop_wait(*state, 1000000), 0);
+	assert_int_equal(end->gone, 0);
+	/* Traffic of the other direction is none of it. */
+	assert_int_equal(send(end->source.fd, "hello", 5, MSG_NOSIGNAL), 5);
+	assert_int_equal(recv(end->peer, end->bytes, 5, 0), 5);
+	loop_want_write(*state, &end->source);
+	WAIT_UNTIL(*state, end->writable);
+	assert_int_equal(end->gone, 0);
+	end->peer = (close(end->peer), -1);
+	WAIT_UNTIL(*state, end->gone);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(loop_wait(*state, 1000000), 0);
+	assert_int_equal(end->gone, 1);
+	end_free(*state, end);
+
+	/* And for one that had closed before anybody asked. */
+	end = end_new(*state);
+	end->peer = (close(end->peer), -1);
+	loop_want_gone(*state, &end->source);
+	WAIT_UNTIL(*state, end->gone);
+	assert_int_equal(end->gone, 1);
+	end_free(*state, end);
+}
+
 static void listener_accepts_many(void **state)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -501,6 +541,7 @@ static int run(const char *name)
 		LOOP_TEST(send_to_one_who_left_reports_it),
 		LOOP_TEST(writable_comes_once_when_there_is_room),
 		LOOP_TEST(ready_comes_once_for_a_pipe_and_its_hang_up),
+		LOOP_TEST(gone_comes_once_for_a_close_and_not_for_half_of_one),
 		LOOP_TEST(listener_accepts_many),
 		LOOP_TEST(wake_ends_an_endless_wait),
 		LOOP_TEST(loop_wakes_another_loop),

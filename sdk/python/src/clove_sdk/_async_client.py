@@ -108,7 +108,7 @@ class AsyncCloveClient(AsyncBaseClient):
         return PollAsyncResult(await self._collect(_arguments.integer("max_results", max_results)))
 
     async def cancel(self, request_id: int) -> bool:
-        """Ends an asynchronous call; whether it was still running. poll_async() reports it all the same."""
+        """Ends an asynchronous call; whether it could be ended. poll_async() reports it all the same."""
         entry = self._started.get(_arguments.integer("request_id", request_id))
         if entry is None or entry.request is None or entry.request.done:
             return False

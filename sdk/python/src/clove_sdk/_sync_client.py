@@ -109,7 +109,7 @@ class CloveClient(BaseClient):
         return PollAsyncResult(self._collect(_arguments.integer("max_results", max_results)))
 
     def cancel(self, request_id: int) -> bool:
-        """Ends an asynchronous call; whether it was still running. poll_async() reports it all the same."""
+        """Ends an asynchronous call; whether it could be ended. poll_async() reports it all the same."""
         entry = self._started.get(_arguments.integer("request_id", request_id))
         if entry is None or entry.request is None or entry.request.done:
             return False

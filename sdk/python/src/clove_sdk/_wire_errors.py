@@ -72,14 +72,14 @@ class Busy(SyscallError):
 
 
 class DeadlinePassed(SyscallError, TimeoutError):
-    """The caller's deadline passed."""
+    """The caller's deadline passed; with outcome unknown in the detail the call had begun and goes on, otherwise it has no effect, or only what a command did before it was killed."""
 
     default_code = ErrorCode.TIMEOUT
     retryable = False
 
 
 class Cancelled(SyscallError):
-    """Ended by CANCEL."""
+    """Ended by CANCEL: it has no effect, or only what a command did before it was killed."""
 
     default_code = ErrorCode.CANCELLED
     retryable = False

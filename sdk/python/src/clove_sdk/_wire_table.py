@@ -132,7 +132,8 @@ class SyscallOp(IntEnum):
     EXIT = 0xFF
     #: A further connection of the same identity.
     CONNECT = 0x100
-    #: End a request in flight on this connection; it answers CANCELLED.
+    #: End a request in flight on this connection; it answers CANCELLED. A WRITE that has begun,
+    #: SPAWN, KILL, PAUSE and RESUME cannot be ended: they answer how they went.
     CANCEL = 0x101
     #: Answer when an agent has ended for good; DEADLINE bounds it.
     WAIT = 0x200
@@ -160,7 +161,8 @@ class Flag(IntFlag):
     MORE = 4
     #: unsolicited: a delivered message or event
     PUSH = 8
-    #: request: the body starts with a u32, little-endian, of milliseconds the caller will wait
+    #: request: the body starts with a u32, little-endian, of milliseconds the caller will wait; 0:
+    #: not at all, what cannot be answered at once is not begun
     DEADLINE = 16
 
 
@@ -212,9 +214,10 @@ class ErrorCode(IntEnum):
     TOO_LARGE = 8
     #: a queue or a limit of concurrent work is full; try again
     BUSY = 9
-    #: the caller's deadline passed
+    #: the caller's deadline passed; with outcome unknown in the detail the call had begun and goes
+    #: on, otherwise it has no effect, or only what a command did before it was killed
     TIMEOUT = 10
-    #: ended by CANCEL
+    #: ended by CANCEL: it has no effect, or only what a command did before it was killed
     CANCELLED = 11
     #: a part of the kernel that the call needs is not running
     UNAVAILABLE = 12
