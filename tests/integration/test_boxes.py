@@ -242,7 +242,7 @@ def test_remove_after_a_restart_of_the_kernel(start_kernel):
 
 
 def test_a_tree_too_deep_for_paths_is_removed(kernel, client):
-    script = "import os\nfor i in range(3000):\n    os.mkdir('d' * 100)\n    os.chdir('d' * 100)\nopen('end', 'w')"
+    script = "import os\nfor i in range(300):\n    os.mkdir('d' * 100)\n    os.chdir('d' * 100)\nopen('end', 'w')"
     spawn(client, "deep", ["/usr/bin/python3", "-c", script])
     assert client.call("WAIT", "deep")["exit_code"] == 0
     client.call("REMOVE", "deep")
