@@ -33,6 +33,7 @@
 #include "core/base/err.h"
 #include "core/conn.h"
 #include "core/kernel.h"
+#include "core/user.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -119,6 +120,9 @@ static void agent_free(struct agent *agent)
 	timer_unset(&shard->timers, &agent->retry);
 	agent_home_deinit(&agent->home);
 	spawn_options_deinit(&agent->options);
+	strv_deinit(&agent->prefixes);
+	quota_give(agent->user->owner, QUOTA_AGENTS);
+	(void)user_unref(agent->user);
 	agent_table_give_back(shard->kernel->agents, agent->entry);
 	list_unlink(&agent->link);
 	free(agent);
@@ -192,17 +196,9 @@ static void agent_finish(struct agent *agent)
 
 /* ---- restarts ---- */
 
-static void home_run(struct files *files, struct file_task *task)
-{
-	struct agent *agent = container_of(task, struct agent, task);
-
-	(void)agent_home_open(files, agent->shard->kernel, agent->owner, &agent->options, false,
-			      &agent->home, &agent->fault);
-}
-
 static void home_done(struct file_task *task)
 {
-	struct agent *agent = container_of(task, struct agent, task);
+	struct agent *agent = container_of(task, struct agent, opening.task);
 
 	agent->preparing = false;
 	if (agent->fault.code || agent->kill_wanted)
@@ -213,7 +209,7 @@ static void home_done(struct file_task *task)
 
 static void home_drop(struct file_task *task)
 {
-	container_of(task, struct agent, task)->preparing = false;
+	container_of(task, struct agent, opening.task)->preparing = false;
 }
 
 static void restart(struct agent *agent)
@@ -225,9 +221,14 @@ static void restart(struct agent *agent)
 	agent->fault.code = WIRE_OK;
 	agent->lost = false;
 	state_set(agent, AGENT_STARTING);
-	agent->task = (struct file_task){.run = home_run, .done = home_done, .drop = home_drop};
+	agent->opening = (struct home_task){
+		.task = {.done = home_done, .drop = home_drop},
+		.options = &agent->options,
+		.home = &agent->home,
+		.fault = &agent->fault,
+	};
 	agent->preparing = true;
-	if (!files_submit_task(agent->shard->kernel->files, agent->shard, &agent->task, &fault))
+	if (!agent_home_open(agent->shard, agent->user, &agent->opening, &fault))
 		return;
 	agent->preparing = false;
 	agent->fault = fault;
@@ -412,6 +413,7 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 	struct shard *shard = agent->shard;
 
 	agent->layers = reply->layers;
+	agent->unmapped = reply->unmapped;
 	agent->landlock_abi = reply->landlock_abi;
 	agent->start_ns = shard->now_ns;
 	atomic_store_explicit(&agent->entry->pid, (uint32_t)agent->program, memory_order_relaxed);
@@ -431,6 +433,9 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 void agent_answered(struct agent *agent, struct launch_reply *reply)
 {
 	agent->launching = false;
+	strv_deinit(&agent->prefixes);
+	agent->prefixes = agent->home.prefixes;
+	agent->home.prefixes = (struct strv){0};
 	agent_home_deinit(&agent->home);
 	if (reply->type == LAUNCH_FAILED)
 		agent_launch_fault(agent, reply);
@@ -503,12 +508,14 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->shard = shard;
 	agent->entry = entry;
 	agent->id = atomic_load_explicit(&entry->id, memory_order_relaxed);
+	agent->user = user_ref(spawn->user);
 	agent->owner = spawn->owner;
 	agent->parent = spawn->parent;
 	agent->rights = spawn->rights;
 	agent->options = spawn->options;
 	agent->home = spawn->home;
 	spawn->options = (struct spawn_options){0};
+	spawn->counted = false;
 	agent_home_init(&spawn->home);
 	agent->report_fd = agent->pidfd.fd = -1;
 	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;

@@ -31,8 +31,10 @@ struct agent {
 	struct shard *shard;
 	struct list link; /* in shard->agents */
 	struct agent_entry *entry;
+	struct user *user; /* whom it acts as, or was started by: a reference */
 	uint32_t id, parent, owner, rights;
 	struct spawn_options options;
+	struct strv prefixes;   /* of its interpreter, shown in its box */
 	struct agent_home home; /* its descriptors only while it starts */
 
 	struct launch launch;
@@ -41,7 +43,8 @@ struct agent {
 	int child_fds[3];         /* until sent: stdin, socket, report; -1 none */
 	struct conn *conn;        /* NULL when its program closed it */
 	pid_t init, program;
-	bool oom; /* its cgroup counted a kill for want of memory */
+	uint64_t unmapped; /* bits of binds that could only be shown as they are; see launch.h */
+	bool oom;          /* its cgroup counted a kill for want of memory */
 	uint32_t layers;
 	uint32_t landlock_abi;
 
@@ -63,7 +66,7 @@ struct agent {
 
 	struct agent_errand *starter; /* SPAWN, until the first start has come about or failed */
 	struct list waiters;          /* struct agent_errand: WAIT and KILL */
-	struct file_task task;        /* opening the home for a restart */
+	struct home_task opening;     /* of the home, for a restart */
 	bool preparing;               /* it is out */
 };
 
@@ -79,8 +82,10 @@ struct agent_errand {
 /* SPAWN: first to a file thread, then to the core where the agent will live. */
 struct agent_spawn {
 	struct agent_errand errand;
-	struct file_task task;
+	struct home_task opening;
+	struct user *user; /* a reference */
 	uint32_t owner, parent, rights;
+	bool counted; /* one of its owner's live agents; then the agent's own */
 	struct shard *place;
 	struct spawn_options options;
 	struct agent_home home;

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/request.h"
 #include "core/shard.h"
+#include "core/user.h"
 #include "ipc/frame.h"
 #include "ipc/pack.h"
 
@@ -86,7 +87,7 @@ enum wire_error call_hello(struct call *call)
 	pack_key_uint(pk, "protocol", FRAME_VERSION);
 	pack_key_text(pk, "version", CLOVE_VERSION);
 	pack_key_uint(pk, "agent_id", conn->agent->id);
-	pack_key_uint(pk, "uid", kernel->user.uid);
+	pack_key_uint(pk, "uid", conn->user->owner->uid);
 	pack_key_uint(pk, "core", shard->index);
 	pack_text(pk, "features");
 	pack_features(pk);
@@ -119,10 +120,11 @@ enum wire_error call_cancel(struct call *call)
 	return WIRE_OK;
 }
 
-static bool listed(struct kernel *kernel, uint32_t slot, bool all, struct agent_view *ret_view)
+static bool listed(const struct conn *conn, uint32_t slot, bool all, struct agent_view *ret_view)
 {
-	return agent_table_read(kernel->agents, slot, ret_view) &&
-	       (all || ret_view->kind == AGENT_SPAWNED);
+	return agent_table_read(conn->shard->kernel->agents, slot, ret_view) &&
+	       (all || ret_view->kind == AGENT_SPAWNED) &&
+	       (ret_view->uid == conn->user->owner->uid || conn_is_operator(conn));
 }
 
 /* One agent's map: 14 keys of 10 bytes, 9 numbers of 9 bytes, a name, words. */
@@ -186,7 +188,7 @@ enum wire_error call_list(struct call *call)
 		size_t n = 0;
 
 		for (; slot < slots && n < VIEWS; slot++)
-			n += listed(kernel, slot, all, &views[n]);
+			n += listed(call->conn, slot, all, &views[n]);
 		for (size_t i = 0; i < n; i++) {
 			struct agent_card card;
 
@@ -227,8 +229,14 @@ static void pack_core(msgpack_packer *pk, struct shard *shard)
 enum wire_error call_stats(struct call *call)
 {
 	struct kernel *kernel = call->conn->shard->kernel;
-	msgpack_packer *pk = conn_begin(call->conn);
+	msgpack_packer *pk;
 
+	/* It tells how busy the others are. */
+	if (!call->conn->user->owner->is_operator)
+		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,
+				 "STATS is about all users: for root and user %u only",
+				 kernel->user->uid);
+	pk = conn_begin(call->conn);
 	pack_map(pk, 5);
 	pack_key_text(pk, "io", loop_backend_name(kernel->io.backend));
 	pack_key_uint(pk, "connections",

@@ -10,15 +10,15 @@
 enum wire_error call_exec(struct call *call)
 {
 	/* Who a command of a sandboxed agent is, and where it starts: see agent_launch.c. */
-	static char name[] = AGENT_INSIDE_USER, home[] = AGENT_INSIDE_HOME;
-	static const struct user inside = {.name = name, .home = home};
 	const struct agent *agent = call->conn->spawned;
-	const struct user *user =
-		agent && agent->options.sandboxed ? &inside : &call->conn->shard->kernel->user;
+	const struct owner *owner = call->conn->user->owner;
+	bool boxed = agent && agent->options.sandboxed;
 	struct exec_options options;
 	enum wire_error code;
 
-	code = exec_options_init(&options, user, call->args[0], call->args[1], &call->fault);
+	code = exec_options_init(&options, boxed ? AGENT_INSIDE_USER : owner->name,
+				 boxed ? AGENT_INSIDE_HOME : owner->home, call->args[0],
+				 call->args[1], &call->fault);
 	if (code)
 		return code;
 	code = job_start(call, &options);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * READ and WRITE: arguments in, an operation for the file threads, its result out
+ * READ and WRITE: arguments in, a question for the user's opener, its answer out
  */
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,16 +14,139 @@
 #include "core/files.h"
 #include "core/kernel.h"
 #include "core/shard.h"
+#include "core/user.h"
 #include "ipc/pack.h"
+
+enum file_kind {
+	FILE_READ,
+	FILE_WRITE, /* truncates first */
+	FILE_APPEND,
+	FILE_PATCH, /* at the offset, of a file that exists */
+};
+
+struct file_op {
+	struct request request;
+	struct file_task task;
+	struct user *user; /* a reference */
+	enum file_kind kind;
+	bool boxed, answered;
+	uint64_t offset;
+	uint32_t length; /* bytes to read at most, or to write */
+	uint8_t *data;   /* owned; what was read, or is to be written */
+	size_t charged;  /* bytes counted by files_charge() */
+
+	/* results */
+	struct fault fault; /* code 0: success */
+	struct open_reply reply;
+
+	uint32_t path_len;
+	char path[];
+};
 
 static struct file_op *op_of(struct request *request)
 {
 	return container_of(request, struct file_op, request);
 }
 
+static struct file_op *op_of_task(struct file_task *task)
+{
+	return container_of(task, struct file_op, task);
+}
+
+/* ---- in the openers' thread ---- */
+
+static bool op_ask(struct file_task *task, struct open_request *ret_request)
+{
+	static const int flags[] = {
+		[FILE_READ] = O_RDONLY,
+		[FILE_WRITE] = O_WRONLY | O_CREAT | O_TRUNC,
+		[FILE_APPEND] = O_WRONLY | O_CREAT | O_APPEND,
+		[FILE_PATCH] = O_WRONLY,
+	};
+	const struct file_op *op = op_of_task(task);
+
+	*ret_request = (struct open_request){
+		.kind = op->kind == FILE_READ ? OPEN_READ : OPEN_WRITE,
+		.path = op->path,
+		.path_len = op->path_len,
+		.base = op->boxed ? AGENT_INSIDE_HOME : op->user->owner->home,
+		.flags = flags[op->kind],
+		.mode = 0666,
+		.offset = op->offset,
+		.length = op->length,
+		.data = op->data,
+		.into = -1,
+	};
+	return !op->answered;
+}
+
+/* Why there is no result. */
+static void op_fault(struct file_op *op)
+{
+	struct fault *fault = &op->fault;
+	const struct open_reply *reply = &op->reply;
+
+	if (op->boxed && reply->result == OPEN_E_GONE)
+		(void)fault_set(fault, WIRE_BUSY,
+				"the box lets no more files be opened now; try again");
+	else if (reply->result == -EAGAIN)
+		(void)fault_set(fault, WIRE_IO_ERROR,
+				"%.120s: it has nothing to read now, and is not waited for",
+				op->path);
+	else if (reply->result < 0 && reply->done)
+		(void)fault_set_os(fault, -reply->result, "%.100s: %u of %u bytes written",
+				   op->path, reply->done, op->length);
+	else
+		(void)files_fault(fault, reply->result, "", op->path);
+	if (op->kind != FILE_READ)
+		fault->bytes_written = reply->done;
+}
+
+static void op_told(struct file_task *task, struct open_reply *reply, const uint8_t *window)
+{
+	struct file_op *op = op_of_task(task);
+	struct kernel *kernel = task->shard->kernel;
+
+	op->answered = true;
+	op->reply = *reply;
+	if (reply->result) {
+		op_fault(op);
+		return;
+	}
+	if (op->kind != FILE_READ)
+		return;
+	op->reply.done = reply->done < op->length ? reply->done : op->length;
+	if (!files_charge(kernel, op->user, op->reply.done)) {
+		(void)fault_set(&op->fault, WIRE_BUSY,
+				"too much file content is in memory; try again");
+		return;
+	}
+	op->charged = op->reply.done;
+	op->data = malloc(op->reply.done ? op->reply.done : 1);
+	if (op->data)
+		memcpy(op->data, window, op->reply.done);
+	else
+		(void)fault_set(&op->fault, WIRE_BUSY, "no memory");
+}
+
+static void op_done(struct file_task *task)
+{
+	request_finish(&op_of_task(task)->request);
+}
+
+static void op_free(struct request *request);
+
+static void op_lost(struct file_task *task)
+{
+	op_free(&op_of_task(task)->request);
+}
+
+/* ---- in the core ---- */
+
 static void op_abandon(struct request *request)
 {
-	(void)request; /* A thread may be in the middle of it: it ends by itself. */
+	/* An opener may be in the middle of it: it ends by itself. */
+	atomic_store_explicit(&op_of(request)->task.abandoned, true, memory_order_relaxed);
 }
 
 static void op_answer(struct request *request)
@@ -38,29 +163,37 @@ static void op_answer(struct request *request)
 	if (op->kind == FILE_READ) {
 		pack_map(pk, 4);
 		pack_text(pk, "data");
-		pack_bin(pk, op->data, op->done);
-		pack_key_uint(pk, "size", op->size);
-		pack_key_bool(pk, "eof", op->eof);
+		pack_bin(pk, op->data, op->reply.done);
+		pack_key_uint(pk, "size", op->reply.size);
+		pack_key_bool(pk, "eof", op->reply.eof);
 		pack_text(pk, "file");
 		pack_array(pk, 2);
-		pack_uint(pk, op->dev);
-		pack_uint(pk, op->ino);
+		pack_uint(pk, op->reply.dev);
+		pack_uint(pk, op->reply.ino);
 	} else {
 		pack_map(pk, 2);
-		pack_key_uint(pk, "bytes_written", op->done);
-		pack_key_uint(pk, "size", op->size);
+		pack_key_uint(pk, "bytes_written", op->reply.done);
+		pack_key_uint(pk, "size", op->reply.size);
 	}
 	conn_end(conn, request->op, WIRE_FLAG_REPLY, request->id);
 }
 
-static void op_free(struct request *request)
+/* Also one that was not submitted. */
+static void op_drop(struct file_op *op, struct kernel *kernel)
 {
-	struct file_op *op = op_of(request);
-
-	files_uncharge(request->shard->kernel->files, op);
-	(void)fd_close(op->box_opener);
+	files_uncharge(kernel, op->user, op->charged);
+	if (op->boxed) {
+		(void)atomic_fetch_sub_explicit(&kernel->box_openers, 1, memory_order_relaxed);
+		op->task.box = opener_close(op->task.box);
+	}
+	(void)user_unref(op->user);
 	free(op->data);
 	free(op);
+}
+
+static void op_free(struct request *request)
+{
+	op_drop(op_of(request), request->shard->kernel);
 }
 
 static const struct request_type op_type = {
@@ -68,6 +201,22 @@ static const struct request_type op_type = {
 	.answer = op_answer,
 	.free = op_free,
 };
+
+/* An opener in the box of the agent that calls. */
+static enum wire_error box_open(struct call *call, struct file_op *op)
+{
+	struct shard *shard = call->conn->shard;
+	_Atomic uint32_t *count = &shard->kernel->box_openers;
+
+	op->boxed = true;
+	if (atomic_fetch_add_explicit(count, 1, memory_order_relaxed) >= LIMIT_BOX_OPENERS)
+		return fault_set(&call->fault, WIRE_BUSY, "agents have %d files in work; try again",
+				 LIMIT_BOX_OPENERS);
+	if (!channel_is_open(shard) ||
+	    opener_start_in_box(shard->channel.fd, call->conn->spawned->launch.id, &op->task.box))
+		return fault_set(&call->fault, WIRE_BUSY, "the launcher lags behind; try again");
+	return WIRE_OK;
+}
 
 /* An operation on the path that is argument 0. NULL with call->fault filled. */
 static struct file_op *op_new(struct call *call, enum file_kind kind)
@@ -89,38 +238,38 @@ static struct file_op *op_new(struct call *call, enum file_kind kind)
 		return NULL;
 	}
 	op->kind = kind;
+	op->user = user_ref(call->conn->user);
 	op->path_len = len;
-	op->box_opener = -1;
 	memcpy(op->path, path, len);
+	op->task.ask = op_ask;
+	op->task.told = op_told;
+	op->task.done = op_done;
+	op->task.drop = op_lost;
 	/* What a sandboxed agent names is looked for in its box, and opened as it could itself. */
-	if (agent && agent->options.sandboxed &&
-	    (!channel_is_open(shard) ||
-	     opener_start_in_box(shard->channel.fd, agent->launch.id, &op->box_opener))) {
-		free(op);
-		(void)fault_set(&call->fault, WIRE_BUSY, "the launcher lags behind; try again");
+	if (agent && agent->options.sandboxed && box_open(call, op)) {
+		op_drop(op, shard->kernel);
 		return NULL;
 	}
 	return op;
 }
 
-/* One that was not submitted. */
-static void op_drop(struct file_op *op)
-{
-	(void)fd_close(op->box_opener);
-	free(op->data);
-	free(op);
-}
-
 static enum wire_error op_submit(struct call *call, struct file_op *op)
 {
-	struct files *files = call->conn->shard->kernel->files;
-	enum wire_error code = request_start(&op->request, call, &op_type);
+	struct shard *shard = call->conn->shard;
+	enum wire_error code = WIRE_OK;
 
+	if (op->kind != FILE_READ && !files_charge(shard->kernel, op->user, op->length))
+		code = fault_set(&call->fault, WIRE_BUSY,
+				 "too much file content is in memory; try again");
+	else if (op->kind != FILE_READ)
+		op->charged = op->length;
+	if (!code)
+		code = request_start(&op->request, call, &op_type);
 	if (code) {
-		op_drop(op);
+		op_drop(op, shard->kernel);
 		return code;
 	}
-	if (files_submit(files, op, &op->fault))
+	if (files_submit(shard, op->user, &op->task, &op->fault))
 		request_finish(&op->request);
 	return WIRE_OK;
 }
@@ -135,7 +284,7 @@ enum wire_error call_read(struct call *call)
 	op->offset = call_uint(call, 1, 0);
 	op->length = length < FRAME_PAYLOAD_MAX ? (uint32_t)length : FRAME_PAYLOAD_MAX;
 	if (op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
-		op_drop(op);
+		op_drop(op, call->conn->shard->kernel);
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large");
 	}
 	return op_submit(call, op);
@@ -181,13 +330,13 @@ enum wire_error call_write(struct call *call)
 	op = op_new(call, kind);
 	if (!op)
 		return call->fault.code;
-	op->offset = call_uint(call, 3, 0);
+	op->offset = kind == FILE_PATCH ? call_uint(call, 3, 0) : 0;
 	op->length = len;
 	op->data = malloc(len ? len : 1);
 	if (!op->data || op->offset > INT64_MAX - FRAME_PAYLOAD_MAX) {
 		bool memory = op->data;
 
-		op_drop(op);
+		op_drop(op, call->conn->shard->kernel);
 		return memory ? fault_set(&call->fault, WIRE_INVALID_ARGUMENT, "offset: too large")
 			      : fault_set(&call->fault, WIRE_BUSY, "no memory");
 	}

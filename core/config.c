@@ -28,6 +28,8 @@ static const char usage[] =
 	"\n"
 	"Options:\n"
 	"  --socket PATH       Socket path (default: " SOCKET_DEFAULT ")\n"
+	"  --socket-mode MODE  Who may connect: 0600, 0660 or 0666 (default: 0666 as root,\n"
+	"                      who serves every local user as that user; otherwise 0600)\n"
 	"  --no-sandbox        Disable Linux namespace isolation\n"
 	"  --log-level LEVEL   Log level: debug, info, warn, error (default: info)\n"
 	"  --cores N           Event loops, 1 to 16 (default: the CPUs allowed less one, at least 1)\n"
@@ -36,14 +38,16 @@ static const char usage[] =
 	"                      otherwise $XDG_STATE_HOME/clove or ~/.local/state/clove)\n"
 	"  --sdk-dir DIR       The SDK for Python, importable in every agent; \"\" for none\n"
 	"                      (default: " CLOVE_SDK_DIR ")\n"
-	"  --config FILE       Settings in INI form, section [core]: socket, sandbox, log_level,\n"
-	"                      cores, io, data_dir, sdk_dir\n"
+	"  --config FILE       Settings in INI form, section [core]: socket, socket_mode, sandbox,\n"
+	"                      log_level, cores, io, data_dir, sdk_dir, and what a user may take:\n"
+	"                      owner_connections, owner_agents, owner_commands, owner_files,\n"
+	"                      owner_requests, owner_launch_rate\n"
 	"  --version           Print the version and end\n"
 	"  --help, -h          Print this and end\n"
 	"\n"
-	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
-	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_CONFIG. The command\n"
-	"line wins over the environment, and that over the file.\n"
+	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SOCKET_MODE, CLOVE_SANDBOX\n"
+	"(yes or no), CLOVE_OWNER_AGENTS and so on, CLOVE_CONFIG. The command line wins over the\n"
+	"environment, and that over the file.\n"
 	"\n"
 	"Example:\n"
 	"  clove_kernel --socket /tmp/my.sock --data-dir /tmp/my-clove --cores 2\n"
@@ -65,6 +69,22 @@ static int text_read(char **place, const char *value)
 static int socket_read(struct config *c, const char *value)
 {
 	return text_read(&c->socket_path, value);
+}
+
+static int socket_mode_read(struct config *c, const char *value)
+{
+	static const struct {
+		const char *text;
+		unsigned mode;
+	} modes[] = {{"0600", 0600}, {"0660", 0660}, {"0666", 0666}};
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(value, modes[i].text))
+			continue;
+		c->socket_mode = modes[i].mode;
+		return 0;
+	}
+	return -1;
 }
 
 static int data_dir_read(struct config *c, const char *value)
@@ -118,6 +138,33 @@ static int io_read(struct config *c, const char *value)
 	return -1;
 }
 
+/* 1 to a million, the number that any limit may have. */
+static int number_read(uint32_t *place, const char *value)
+{
+	char *end;
+	unsigned long number = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || number < 1 || number > 1000000)
+		return -1;
+	*place = (uint32_t)number;
+	return 0;
+}
+
+#define OWNER_LIMIT(name, place)                                    \
+	static int name##_read(struct config *c, const char *value) \
+	{                                                           \
+		return number_read(&c->place, value);               \
+	}
+OWNER_LIMIT(owner_connections, quota[QUOTA_CONNECTIONS])
+OWNER_LIMIT(owner_agents, quota[QUOTA_AGENTS])
+OWNER_LIMIT(owner_commands, quota[QUOTA_COMMANDS])
+OWNER_LIMIT(owner_files, quota[QUOTA_FILES])
+OWNER_LIMIT(owner_requests, quota[QUOTA_REQUESTS])
+OWNER_LIMIT(owner_launch_rate, launch_rate)
+#undef OWNER_LIMIT
+
+#define A_NUMBER "a number from 1 to 1000000"
+
 static const struct setting {
 	const char *option; /* with its dashes */
 	const char *variable, *key;
@@ -125,6 +172,8 @@ static const struct setting {
 	const char *wanted;
 } settings[] = {
 	{"--socket", "CLOVE_SOCKET", "socket", socket_read, "a path"},
+	{"--socket-mode", "CLOVE_SOCKET_MODE", "socket_mode", socket_mode_read,
+	 "0600, 0660 or 0666"},
 	{"--data-dir", "CLOVE_DATA_DIR", "data_dir", data_dir_read, "a path"},
 	{"--sdk-dir", "CLOVE_SDK_DIR", "sdk_dir", sdk_dir_read, "an absolute path, or nothing"},
 	{"--log-level", "CLOVE_LOG_LEVEL", "log_level", log_level_read,
@@ -132,6 +181,12 @@ static const struct setting {
 	{NULL, "CLOVE_SANDBOX", "sandbox", sandbox_read, "yes or no"},
 	{"--cores", "CLOVE_CORES", "cores", cores_read, "a number from 1 to 16"},
 	{"--io", "CLOVE_IO", "io", io_read, "auto, uring or epoll"},
+	{NULL, "CLOVE_OWNER_CONNECTIONS", "owner_connections", owner_connections_read, A_NUMBER},
+	{NULL, "CLOVE_OWNER_AGENTS", "owner_agents", owner_agents_read, A_NUMBER},
+	{NULL, "CLOVE_OWNER_COMMANDS", "owner_commands", owner_commands_read, A_NUMBER},
+	{NULL, "CLOVE_OWNER_FILES", "owner_files", owner_files_read, A_NUMBER},
+	{NULL, "CLOVE_OWNER_REQUESTS", "owner_requests", owner_requests_read, A_NUMBER},
+	{NULL, "CLOVE_OWNER_LAUNCH_RATE", "owner_launch_rate", owner_launch_rate_read, A_NUMBER},
 };
 
 #define SETTING_COUNT (sizeof(settings) / sizeof(settings[0]))
@@ -172,6 +227,16 @@ static int defaults_read(struct config *config)
 		.cores = count <= 2            ? 1
 			 : count > LIMIT_CORES ? LIMIT_CORES
 					       : (unsigned)count - 1,
+		.socket_mode = geteuid() == 0 ? 0666 : 0600,
+		.quota =
+			{
+				[QUOTA_CONNECTIONS] = LIMIT_OWNER_CONNECTIONS,
+				[QUOTA_AGENTS] = LIMIT_OWNER_AGENTS,
+				[QUOTA_COMMANDS] = LIMIT_OWNER_COMMANDS,
+				[QUOTA_FILES] = LIMIT_OWNER_FILES,
+				[QUOTA_REQUESTS] = LIMIT_OWNER_REQUESTS,
+			},
+		.launch_rate = LIMIT_OWNER_LAUNCH_RATE,
 		.sandbox = true,
 	};
 	return config->socket_path && config->sdk_dir ? 0 : CONFIG_E_BAD;
@@ -355,6 +420,12 @@ int config_read(struct config *config, int argc, char **argv)
 		r = environment_read(config);
 	if (!r)
 		r = command_line_read(config, argc, argv, false);
+	if (!r && config->socket_mode != 0600 && geteuid() != 0) {
+		(void)fputs(
+			"clove_kernel: --socket-mode: only a kernel run by root serves other users; leave it at 0600\n",
+			stderr);
+		r = CONFIG_E_BAD;
+	}
 	return r;
 }
 

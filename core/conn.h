@@ -20,15 +20,17 @@
 struct agent;
 struct agent_entry;
 struct shard;
+struct user;
 
 struct conn {
 	struct loop_source source;
 	struct shard *shard;
 	struct agent_entry *agent;
 	struct agent *spawned; /* whose connection it is; NULL: a client that came by itself */
+	struct user *user;     /* whom it acts as, a reference */
 	struct list link;      /* in shard->conns */
 	struct list dirty;     /* in shard->dirty */
-	struct list carried;   /* in shard->carried */
+	struct list carried;   /* in shard->carried, or before its first input in shard->unknown */
 	struct list requests;  /* struct request: in work */
 	struct list held;      /* struct request: done, waiting for room in the output */
 	struct buf in;         /* input not parsed yet */
@@ -39,16 +41,21 @@ struct conn {
 	uint64_t pass;                    /* of the core, when the budget was filled */
 	uint16_t budget;                  /* frames it may still run in this pass */
 	uint16_t in_flight;
-	bool ended;   /* the client sends no more */
-	bool stalled; /* too much output waits: no parsing */
-	bool leaving; /* to be closed when its output has gone */
-	bool doomed;  /* to be closed now */
+	bool is_agents; /* made for a spawned agent, which may have gone */
+	bool ended;     /* the client sends no more */
+	bool stalled;   /* too much output waits: no parsing */
+	bool leaving;   /* to be closed when its output has gone */
+	bool doomed;    /* to be closed now */
 };
 
 /* Takes @fd, also on failure. 0 or -errno. */
 int conn_open(struct shard *shard, int fd);
 /* The connection of an agent, which owns its entry. Takes @fd, also on failure. 0 or -errno. */
 int conn_open_agent(struct shard *shard, int fd, struct agent *agent);
+/* Lets those be parsed whose owners were looked up meanwhile. */
+void conn_admit_known(struct shard *shard);
+/* Whether it is a client of root or of the kernel's own user, which reach every owner's agents. */
+bool conn_is_operator(const struct conn *conn);
 void conn_close(struct conn *conn);
 void conn_doom(struct conn *conn);  /* closes at the end of the pass */
 void conn_leave(struct conn *conn); /* takes no more, sends what it has, then closes */

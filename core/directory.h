@@ -5,8 +5,8 @@
  * Directory of spawned agents: who holds which name, on which core they live, how they ended
  *
  * Shared by all cores under one lock, held for a look-up at a time: it is used when agents start,
- * end, and are controlled or listed, not for each message. What ended stays known, the latest
- * LIMIT_AGENTS_ENDED of them, until its name is used again.
+ * end, and are controlled or listed, not for each message. What ended stays known, the latest of each
+ * owner's share of LIMIT_AGENTS_ENDED, until its name is used again.
  */
 
 #include <stdbool.h>
@@ -64,7 +64,8 @@ struct agent_card {
 enum {
 	DIRECTORY_E_TAKEN = 1,
 	DIRECTORY_E_UNKNOWN,
-	DIRECTORY_E_FULL, /* the parent has as many children as it may */
+	DIRECTORY_E_SEVERAL, /* owners have an agent of the name */
+	DIRECTORY_E_FULL,    /* the parent has as many children as it may */
 };
 
 struct directory;
@@ -91,6 +92,13 @@ void directory_end(struct directory *directory, uint32_t id, enum agent_state st
 int directory_find(struct directory *directory, uint32_t id, struct agent_card *ret_card);
 int directory_find_name(struct directory *directory, uint32_t owner, const char *name, size_t len,
 			struct agent_card *ret_card);
+
+/*
+ * Of whatever owner: the one live agent of that name, or the one that ended if none lives.
+ * 0, DIRECTORY_E_UNKNOWN or DIRECTORY_E_SEVERAL.
+ */
+int directory_find_any(struct directory *directory, const char *name, size_t len,
+		       struct agent_card *ret_card);
 
 /* Whether @id is @ancestor or was started below it. */
 bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor);

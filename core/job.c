@@ -34,6 +34,7 @@
 #include "core/request.h"
 #include "core/shard.h"
 #include "core/stdin_file.h"
+#include "core/user.h"
 #include "ipc/pack.h"
 #include "sandbox/launch.h"
 
@@ -68,7 +69,8 @@ struct job {
 	struct request request;
 	struct list link; /* in shard->jobs */
 	struct launch launch;
-	uint64_t box_id; /* of the launch of the agent in whose box it runs; 0: on the host */
+	struct user *user; /* whom it runs as, a reference */
+	uint64_t box_id;   /* of the launch of the agent in whose box it runs; 0: on the host */
 	struct exec_options options; /* until the launcher has answered */
 	int child_fds[3];            /* until it was asked: stdin, or -1 for none; stdout; stderr */
 	enum job_state state;
@@ -134,6 +136,8 @@ static void job_free(struct request *request)
 	channel_remove(&job->launch);
 	list_unlink(&job->link);
 	shard->job_count--;
+	quota_give(job->user->owner, QUOTA_COMMANDS);
+	(void)user_unref(job->user);
 	shard->job_bytes -= job->out.kept.cap + job->err.kept.cap;
 	buf_deinit(&job->out.kept);
 	buf_deinit(&job->err.kept);
@@ -213,8 +217,11 @@ static void job_kill(struct job *job)
 	if (job->state != JOB_RUNNING || job->kill_pending)
 		return;
 	if (!channel_is_open(shard)) {
-		/* No launcher to ask. Not reaped yet, so the id is still the command's; same user, so allowed. */
-		(void)kill(-job->pid, SIGKILL);
+		/* No launcher to ask. Not reaped yet, so the id is still the command's. */
+		if (kill(-job->pid, SIGKILL) && errno == EPERM)
+			job_fail(
+				job, WIRE_UNAVAILABLE,
+				"the launcher is gone, and nobody else may end the command; restart the kernel");
 		return;
 	}
 	r = channel_signal(shard, &job->launch, SIGKILL, true);
@@ -489,7 +496,7 @@ static int on_send(struct launch *launch, int channel)
 {
 	struct job *job = container_of(launch, struct job, launch);
 	struct shard *shard = job->request.shard;
-	const struct user *user = &shard->kernel->user;
+	const struct user *user = job->user;
 	const struct launch_spec spec = {
 		.kind = job->box_id ? LAUNCH_ENTER : LAUNCH_PLAIN,
 		.argv = (const char *const *)job->options.argv.items,
@@ -498,7 +505,8 @@ static int on_send(struct launch *launch, int channel)
 		.uid = job->box_id ? 0 : user->uid,
 		.gid = job->box_id ? 0 : user->gid,
 		.groups = job->box_id ? NULL : user->groups,
-		.n_groups = job->box_id ? 0 : (size_t)user->group_count,
+		.n_groups = job->box_id ? 0 : user->group_count,
+		.cwd_or_root = job->options.cwd_is_home,
 		.umask = 022,
 		.box_id = job->box_id,
 	};
@@ -537,7 +545,7 @@ static const struct launch_type launch_type = {
 	.lost = on_lost,
 };
 
-static struct job *job_new(struct shard *shard, struct exec_options *options)
+static struct job *job_new(struct shard *shard, struct user *user, struct exec_options *options)
 {
 	struct job *job = calloc(1, sizeof(*job));
 
@@ -546,6 +554,7 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 	job->pidfd.fd = job->out.source.fd = job->err.source.fd = -1;
 	job->child_fds[0] = job->child_fds[1] = job->child_fds[2] = -1;
 	channel_add(shard, &job->launch, &launch_type);
+	job->user = user_ref(user);
 	job->options = *options;
 	job->output_max = options->output_max;
 	job->timeout_ms = options->timeout_ms;
@@ -555,6 +564,7 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 enum wire_error job_start(struct call *call, struct exec_options *options)
 {
 	struct shard *shard = call->conn->shard;
+	struct owner *owner = call->conn->user->owner;
 	struct job *job;
 
 	if (!channel_is_open(shard))
@@ -563,10 +573,20 @@ enum wire_error job_start(struct call *call, struct exec_options *options)
 	if (shard->job_count == LIMIT_JOBS_PER_CORE)
 		return fault_set(&call->fault, WIRE_BUSY, "%d commands are running on this core",
 				 LIMIT_JOBS_PER_CORE);
-	job = job_new(shard, options);
-	if (!job)
+	if (quota_take(shard->kernel->config, owner, QUOTA_COMMANDS, &call->fault))
+		return call->fault.code;
+	if (quota_launch(shard->kernel->config, owner, shard->now_ns, &call->fault)) {
+		quota_give(owner, QUOTA_COMMANDS);
+		return call->fault.code;
+	}
+	job = job_new(shard, call->conn->user, options);
+	if (!job) {
+		quota_give(owner, QUOTA_COMMANDS);
 		return fault_set(&call->fault, WIRE_BUSY, "no memory");
+	}
 	if (request_start(&job->request, call, &job_type)) {
+		quota_give(owner, QUOTA_COMMANDS);
+		(void)user_unref(job->user);
 		channel_remove(&job->launch);
 		free(job);
 		return call->fault.code;

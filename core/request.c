@@ -6,6 +6,7 @@
 #include "core/base/clock.h"
 #include "core/limits.h"
 #include "core/shard.h"
+#include "core/user.h"
 
 static void unbind(struct request *request)
 {
@@ -14,6 +15,7 @@ static void unbind(struct request *request)
 	timer_unset(&request->shard->timers, &request->deadline);
 	list_unlink(&request->link);
 	conn->in_flight--;
+	quota_give(conn->user->owner, QUOTA_REQUESTS);
 	request->conn = NULL;
 }
 
@@ -41,10 +43,14 @@ enum wire_error request_start(struct request *request, struct call *call,
 		return fault_set(&call->fault, WIRE_BUSY,
 				 "%d requests of this connection are in flight; wait for one",
 				 LIMIT_IN_FLIGHT);
+	if (quota_take(shard->kernel->config, conn->user->owner, QUOTA_REQUESTS, &call->fault))
+		return call->fault.code;
 	if (call->deadline_ms &&
 	    timer_set(&shard->timers, &request->deadline,
-		      shard->now_ns + call->deadline_ms * CLOCK_NS_PER_MS, on_deadline))
+		      shard->now_ns + call->deadline_ms * CLOCK_NS_PER_MS, on_deadline)) {
+		quota_give(conn->user->owner, QUOTA_REQUESTS);
 		return fault_set(&call->fault, WIRE_BUSY, "no memory for a timer");
+	}
 	conn->in_flight++;
 	list_append(&conn->requests, &request->link);
 	return WIRE_OK;

@@ -193,7 +193,7 @@ static void wake_others(struct shard *shard)
 
 static unsigned lane_sources(const struct kernel *kernel)
 {
-	return kernel->core_count + LIMIT_FILE_THREADS;
+	return kernel->core_count + LIMIT_SIDE_THREADS;
 }
 
 static bool lanes_pending(struct shard *shard)
@@ -341,6 +341,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->conns);
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
+	list_init(&shard->unknown);
 	list_init(&shard->parcels);
 	list_init(&shard->jobs);
 	list_init(&shard->agents);

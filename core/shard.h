@@ -79,6 +79,7 @@ struct shard {
 	struct list conns;   /* all */
 	struct list dirty;   /* have output to send or are to be closed */
 	struct list carried; /* have input that may be parsed now */
+	struct list unknown; /* struct conn, by carried: their owners are being looked up */
 	struct list parcels; /* wait for room in a lane */
 	struct out out;
 	uint32_t wake_mask; /* cores that got work in this pass */

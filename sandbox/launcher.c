@@ -48,14 +48,18 @@ enum {
 	CONTROL_FD = 3,
 	SWEEP_INTERVAL_MS = 1000, /* only while something has exited that is not reaped */
 	/* Control, epoll, peers, openers, and the descriptors of one hostile message. */
-	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
+	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + 2 * LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
 	CHILDREN_MIN = 16,
 };
 
-struct opener {
+/*
+ * The launcher keeps a copy of an opener's end of its socket, which says when the kernel has closed
+ * the other: the opener itself may hang, or be stopped by its user.
+ */
+struct opener_process {
 	struct list in_server;
-	struct watch exit_watch;
-	int pidfd;
+	struct watch exit_watch, sock_watch;
+	int pidfd, sock;
 	uid_t uid;
 };
 
@@ -71,18 +75,27 @@ void launcher_unwatch(struct server *server, int fd)
 	(void)epoll_ctl(server->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static void opener_free(struct server *server, struct opener *opener)
+static void opener_free(struct server *server, struct opener_process *opener)
 {
 	launcher_unwatch(server, opener->pidfd);
+	launcher_unwatch(server, opener->sock);
+	/* Somebody just forked may have a copy for a moment; the kernel is to know at once. */
+	(void)shutdown(opener->sock, SHUT_RDWR);
+	(void)fd_close(opener->sock);
 	(void)fd_close(opener->pidfd);
 	list_unlink(&opener->in_server);
 	server->n_openers--;
 	free(opener);
 }
 
+static void opener_kill(const struct opener_process *opener)
+{
+	(void)syscall(SYS_pidfd_send_signal, opener->pidfd, SIGKILL, NULL, 0);
+}
+
 static void opener_on_exit(struct server *server, struct watch *watch, uint32_t events)
 {
-	struct opener *opener = container_of(watch, struct opener, exit_watch);
+	struct opener_process *opener = container_of(watch, struct opener_process, exit_watch);
 	siginfo_t info;
 
 	(void)events;
@@ -90,18 +103,28 @@ static void opener_on_exit(struct server *server, struct watch *watch, uint32_t 
 	opener_free(server, opener);
 }
 
+static void opener_on_hangup(struct server *server, struct watch *watch, uint32_t events)
+{
+	struct opener_process *opener = container_of(watch, struct opener_process, sock_watch);
+
+	(void)events;
+	launcher_unwatch(server, opener->sock);
+	opener_kill(opener);
+}
+
 static bool opener_fits(const struct server *server, uid_t uid)
 {
 	unsigned n_of_uid = 0;
 
 	list_for_each (it, &server->openers)
-		n_of_uid += container_of(it, struct opener, in_server)->uid == uid;
+		n_of_uid += container_of(it, struct opener_process, in_server)->uid == uid;
 	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < LAUNCHER_OPENERS_MAX;
 }
 
-int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg), void *arg)
+int launcher_opener_add(struct server *server, uid_t uid, int sock, void (*run)(void *arg),
+			void *arg)
 {
-	struct opener *opener;
+	struct opener_process *opener;
 	pid_t pid;
 	int r;
 
@@ -110,23 +133,32 @@ int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg)
 	opener = calloc(1, sizeof(*opener));
 	if (!opener)
 		return -ENOMEM;
+	opener->sock = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+	if (opener->sock < 0) {
+		free(opener);
+		return -EMFILE;
+	}
 
 	pid = launcher_clone(0, &opener->pidfd);
 	if (pid == 0)
 		run(arg);
 	if (pid < 0) {
+		(void)fd_close(opener->sock);
 		free(opener);
 		return pid;
 	}
 	opener->uid = uid;
 	opener->exit_watch.fn = opener_on_exit;
+	opener->sock_watch.fn = opener_on_hangup;
 	list_append(&server->openers, &opener->in_server);
 	server->n_openers++;
 	r = launcher_watch(server, opener->pidfd, EPOLLIN, &opener->exit_watch);
+	if (!r) /* EPOLLHUP comes unasked */
+		r = launcher_watch(server, opener->sock, 0, &opener->sock_watch);
 	if (r) {
 		siginfo_t info;
 
-		(void)kill(pid, SIGKILL);
+		opener_kill(opener);
 		(void)waitid(P_PIDFD, (id_t)opener->pidfd, &info, WEXITED | __WALL);
 		opener_free(server, opener);
 	}
@@ -154,7 +186,7 @@ static int opener_add(struct server *server, struct host_opener *opener)
 	for (size_t i = 0; i < opener->n_ids; i++)
 		if (opener->ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
 			return -EINVAL;
-	return launcher_opener_add(server, opener->ids[0], host_opener_run, opener);
+	return launcher_opener_add(server, opener->ids[0], opener->sock, host_opener_run, opener);
 }
 
 static bool is_seqpacket(int fd)
@@ -296,10 +328,9 @@ static void server_deinit(struct server *server)
 	list_for_each_safe (it, &server->peers)
 		launcher_peer_free(server, container_of(it, struct peer, in_server));
 	list_for_each_safe (it, &server->openers) {
-		struct opener *opener = container_of(it, struct opener, in_server);
+		struct opener_process *opener = container_of(it, struct opener_process, in_server);
 
-		/* One that hangs in a file system would not notice that its socket ended. */
-		(void)syscall(SYS_pidfd_send_signal, opener->pidfd, SIGKILL, NULL, 0);
+		opener_kill(opener);
 		opener_free(server, opener);
 	}
 	CHECK(server->n_children == 0);

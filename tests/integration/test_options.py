@@ -7,7 +7,7 @@ import pytest
 
 import kernel as kernels
 
-SETTINGS = ["socket", "no-sandbox", "log-level", "cores", "io", "data-dir", "sdk-dir", "config"]
+SETTINGS = ["socket", "socket-mode", "no-sandbox", "log-level", "cores", "io", "data-dir", "sdk-dir", "config"]
 
 
 def test_help_shows_every_option_and_an_example():
