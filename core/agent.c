@@ -33,6 +33,7 @@
 #include "core/base/err.h"
 #include "core/conn.h"
 #include "core/kernel.h"
+#include "core/user.h"
 #include "sandbox/cgroup.h"
 
 enum {
@@ -108,6 +109,9 @@ static void agent_free(struct agent *agent)
 	agent_home_deinit(&agent->home);
 	descriptors_release(agent, 0);
 	spawn_options_deinit(&agent->options);
+	strv_deinit(&agent->prefixes);
+	quota_give(agent->user->owner, QUOTA_AGENTS);
+	(void)user_unref(agent->user);
 	agent_table_give_back(shard->kernel->agents, agent->entry);
 	list_unlink(&agent->link);
 	free(agent);
@@ -184,11 +188,10 @@ struct leavings {
 	char home[LIMIT_AGENT_HOME_BYTES + 1];
 };
 
-static void leavings_run(struct files *files, struct file_task *task)
+static void leavings_run(struct file_task *task)
 {
 	struct leavings *leavings = container_of(task, struct leavings, task);
 
-	(void)files;
 	(void)agent_home_remove(task->shard->kernel, leavings->owner, leavings->home);
 }
 
@@ -211,7 +214,8 @@ static void leavings_remove(struct agent *agent)
 	memcpy(leavings->home, agent->options.home, strlen(agent->options.home));
 	leavings->task = (struct file_task){
 		.run = leavings_run, .done = leavings_free, .drop = leavings_free};
-	if (files_submit_task(agent->shard->kernel->files, agent->shard, &leavings->task, &fault))
+	/* The kernel's own work: no limit of the owner keeps it from being done. */
+	if (files_submit(agent->shard, agent->shard->kernel->user, &leavings->task, &fault))
 		free(leavings);
 }
 
@@ -234,17 +238,9 @@ static void agent_finish(struct agent *agent)
 
 /* ---- restarts ---- */
 
-static void home_run(struct files *files, struct file_task *task)
-{
-	struct agent *agent = container_of(task, struct agent, task);
-
-	(void)agent_home_open(files, agent->shard->kernel, agent->owner, &agent->options, false,
-			      &agent->home, &agent->fault);
-}
-
 static void home_done(struct file_task *task)
 {
-	struct agent *agent = container_of(task, struct agent, task);
+	struct agent *agent = container_of(task, struct agent, opening.task);
 
 	agent->preparing = false;
 	if (agent->fault.code || agent->kill_wanted)
@@ -255,7 +251,7 @@ static void home_done(struct file_task *task)
 
 static void home_drop(struct file_task *task)
 {
-	container_of(task, struct agent, task)->preparing = false;
+	container_of(task, struct agent, opening.task)->preparing = false;
 }
 
 static void restart(struct agent *agent)
@@ -275,9 +271,14 @@ static void restart(struct agent *agent)
 		life_end(agent);
 		return;
 	}
-	agent->task = (struct file_task){.run = home_run, .done = home_done, .drop = home_drop};
+	agent->opening = (struct home_task){
+		.task = {.done = home_done, .drop = home_drop},
+		.options = &agent->options,
+		.home = &agent->home,
+		.fault = &agent->fault,
+	};
 	agent->preparing = true;
-	if (!files_submit_task(agent->shard->kernel->files, agent->shard, &agent->task, &fault))
+	if (!agent_home_open(agent->shard, agent->user, &agent->opening, &fault))
 		return;
 	agent->preparing = false;
 	agent->fault = fault;
@@ -456,6 +457,7 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 	bool watched;
 
 	agent->layers = reply->layers;
+	agent->unmapped = reply->unmapped;
 	agent->landlock_abi = reply->landlock_abi;
 	agent->start_ns = shard->now_ns;
 	atomic_store_explicit(&agent->entry->pid, (uint32_t)agent->program, memory_order_relaxed);
@@ -481,6 +483,9 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 void agent_answered(struct agent *agent, struct launch_reply *reply)
 {
 	agent->launching = false;
+	strv_deinit(&agent->prefixes);
+	agent->prefixes = agent->home.prefixes;
+	agent->home.prefixes = (struct strv){0};
 	agent_home_deinit(&agent->home);
 	descriptors_release(agent, LIMIT_AGENT_FDS);
 	if (reply->type == LAUNCH_FAILED)
@@ -535,7 +540,11 @@ static void life_begin(struct agent *agent)
 
 uint32_t agent_descriptors(const struct spawn_options *options)
 {
-	return LIMIT_AGENT_FDS_START + (uint32_t)(options->ro.count + options->rw.count);
+	size_t binds = options->ro.count + options->rw.count;
+
+	if (options->script && options->interpreter && options->sandboxed)
+		binds += LIMIT_AGENT_PREFIXES;
+	return LIMIT_AGENT_FDS_START + (uint32_t)binds;
 }
 
 void agent_start(struct shard *shard, struct agent_spawn *spawn)
@@ -562,6 +571,7 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->shard = shard;
 	agent->entry = entry;
 	agent->id = atomic_load_explicit(&entry->id, memory_order_relaxed);
+	agent->user = user_ref(spawn->user);
 	agent->owner = spawn->owner;
 	agent->parent = spawn->parent;
 	agent->rights = spawn->rights;
@@ -570,6 +580,7 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->descriptors = spawn->descriptors;
 	spawn->descriptors = 0;
 	spawn->options = (struct spawn_options){0};
+	spawn->counted = false;
 	agent_home_init(&spawn->home);
 	agent->report_fd = -1;
 	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;

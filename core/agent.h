@@ -32,8 +32,10 @@ struct agent {
 	struct shard *shard;
 	struct list link; /* in shard->agents */
 	struct agent_entry *entry;
+	struct user *user; /* whom it acts as, or was started by: a reference */
 	uint32_t id, parent, owner, rights;
 	struct spawn_options options;
+	struct strv prefixes;   /* of its interpreter, shown in its box */
 	struct agent_home home; /* its descriptors only while it starts */
 
 	struct launch launch;
@@ -44,6 +46,7 @@ struct agent {
 	struct conn *conn;    /* NULL when its program closed it */
 	pid_t program;
 	char group[LIMIT_AGENT_GROUP_BYTES]; /* of this life, among those of the launcher */
+	uint64_t unmapped; /* bits of binds that could only be shown as they are; see launch.h */
 	uint32_t layers;
 	uint32_t landlock_abi;
 
@@ -64,7 +67,7 @@ struct agent {
 
 	struct agent_errand *starter; /* SPAWN, until the first start has come about or failed */
 	struct list waiters;          /* struct agent_errand: WAIT and KILL */
-	struct file_task task;        /* opening the home for a restart; not while it runs */
+	struct home_task opening;     /* of the home, for a restart; not while it runs */
 	bool preparing;               /* it is out */
 };
 
@@ -80,9 +83,11 @@ struct agent_errand {
 /* SPAWN: first to a file thread, then to the core where the agent will live. */
 struct agent_spawn {
 	struct agent_errand errand;
-	struct file_task task;
+	struct home_task opening;
+	struct user *user; /* a reference */
 	uint32_t owner, parent, rights;
 	uint32_t tied; /* id of the client it shall end with; 0: none */
+	bool counted;  /* one of its owner's live agents; then the agent's own */
 	struct shard *place;
 	struct spawn_options options;
 	struct agent_home home;

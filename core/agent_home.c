@@ -8,16 +8,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/cleanup.h"
 #include "core/base/err.h"
-#include "core/files.h"
 #include "core/kernel.h"
+#include "core/shard.h"
+#include "core/user.h"
 
 enum {
 	COPY_BYTES = 64 << 10,
+	VENV_BYTES = 16 << 10, /* of a pyvenv.cfg, which has a handful of lines */
 	/* Outside what distributions give to users, containers and systemd's dynamic users. */
 	UID_FIRST = 2000000,
 	UID_COUNT = LIMIT_AGENTS,
@@ -37,6 +40,7 @@ void agent_home_deinit(struct agent_home *home)
 	for (unsigned i = 0; i < home->bind_count; i++)
 		home->binds[i] = fd_close(home->binds[i]);
 	home->bind_count = 0;
+	strv_deinit(&home->prefixes);
 	free(home->script_name);
 	home->script_name = NULL;
 }
@@ -54,14 +58,14 @@ static int dir_open(int parent, const char *name, mode_t mode)
 
 /* ---- uids ---- */
 
-static bool is_agent_uid(uid_t uid)
+bool agent_home_is_uid(uid_t uid)
 {
 	return uid >= UID_FIRST && uid < UID_FIRST + UID_COUNT;
 }
 
 static void uid_note(struct kernel *kernel, uid_t uid)
 {
-	if (is_agent_uid(uid))
+	if (agent_home_is_uid(uid))
 		kernel->uid_used[(uid - UID_FIRST) / 8] |= (uint8_t)(1u << (uid - UID_FIRST) % 8);
 }
 
@@ -139,7 +143,6 @@ int agent_homes_scan(struct kernel *kernel)
 static int copy(int from, int to)
 {
 	static _Thread_local char bytes[COPY_BYTES];
-	uint64_t total = 0;
 	ssize_t n;
 
 	while ((n = read(from, bytes, sizeof(bytes))) != 0) {
@@ -147,9 +150,6 @@ static int copy(int from, int to)
 			continue;
 		if (n < 0)
 			return -errno;
-		total += (uint64_t)n;
-		if (total > LIMIT_SCRIPT_BYTES)
-			return -EFBIG;
 		for (ssize_t done = 0; done < n;) {
 			ssize_t w = write(to, bytes + done, (size_t)(n - done));
 
@@ -161,39 +161,22 @@ static int copy(int from, int to)
 	return 0;
 }
 
-static enum wire_error script_copy(struct files *files, const struct kernel *kernel,
-				   const char *path, const char *name, int dir, struct fault *fault)
+/* From memory, where the user's opener put it, to the place that the box shows. */
+static enum wire_error script_store(int from, const char *name, int dir, struct fault *fault)
 {
-	const struct open_request request = {
-		.path = path,
-		.path_len = strlen(path),
-		.base = kernel->user.home,
-		.flags = O_RDONLY,
-	};
-	CLEANUP(fd_closep) int from = -1;
 	CLEANUP(fd_closep) int to = -1;
-	int r = files_open(files, &request, &from);
+	int r;
 
-	if (r == OPEN_E_GONE)
-		return fault_set(fault, WIRE_UNAVAILABLE,
-				 "the process that opens files is gone; restart the kernel");
-	if (r == OPEN_E_NOT_REGULAR)
-		return fault_set(fault, WIRE_NOT_A_FILE, "script %.100s: not a regular file", path);
-	if (r)
-		return fault_set_os(fault, -r, "script %.100s", path);
 	/* Never through what is there: a copy that runs must stay as it is. */
 	(void)unlinkat(dir, name, 0);
 	to = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0755);
 	if (to < 0)
 		return fault_set_os(fault, errno, "the copy of the script");
-	r = copy(from, to);
-	if (r == -EFBIG)
-		return fault_set(fault, WIRE_TOO_LARGE, "script %.100s: %d bytes at most", path,
-				 LIMIT_SCRIPT_BYTES);
+	r = lseek(from, 0, SEEK_SET) ? -errno : copy(from, to);
 	return r ? fault_set_os(fault, -r, "the copy of the script") : WIRE_OK;
 }
 
-/* ---- the whole ---- */
+/* ---- directories ---- */
 
 static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 				 const struct spawn_options *options, struct agent_home *home,
@@ -215,73 +198,207 @@ static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 	if (r < 0)
 		return fault_set_os(fault, -r, "the directory of agent %s", options->name);
 	home->uid = owner;
-	if (!options->sandboxed || kernel->user.uid != 0)
+	if (!options->sandboxed || kernel->user->uid != 0)
 		return WIRE_OK;
 	if (fstat(home->workspace, &st))
 		return fault_set_os(fault, errno, "the workspace of agent %s", options->name);
 	home->uid = st.st_uid;
-	if (!is_agent_uid(st.st_uid) && uid_take(kernel, &home->uid))
+	if (!agent_home_is_uid(st.st_uid) && uid_take(kernel, &home->uid))
 		return fault_set(
 			fault, WIRE_BUSY,
 			"no uid is left for another agent; remove directories of old ones in the data directory");
 	return WIRE_OK;
 }
 
-static enum wire_error bind_open(struct files *files, const struct kernel *kernel, const char *path,
-				 int access, struct agent_home *home, struct fault *fault)
-{
-	const struct open_request request = {
-		.path = path,
-		.path_len = strlen(path),
-		.base = kernel->user.home,
-		.flags = O_PATH | access,
-	};
-	int fd;
-	int r = files_open(files, &request, &fd);
+/* ---- what the user's opener is asked ---- */
 
-	if (r == OPEN_E_NOT_REGULAR)
-		return fault_set(fault, WIRE_NOT_A_FILE, "%.100s: neither a file nor a directory",
-				 path);
-	if (r == OPEN_E_GONE)
-		return fault_set(fault, WIRE_UNAVAILABLE,
-				 "the process that opens files is gone; restart the kernel");
-	if (r)
-		return fault_set_os(fault, -r, "%.100s", path);
-	home->binds[home->bind_count++] = fd;
-	return WIRE_OK;
+static struct home_task *task_of(struct file_task *task)
+{
+	return container_of(task, struct home_task, task);
 }
 
-enum wire_error agent_home_open(struct files *files, struct kernel *kernel, uint32_t owner,
-				const struct spawn_options *options, bool copy_script,
-				struct agent_home *home, struct fault *fault)
+static size_t bind_total(const struct home_task *t)
 {
-	enum wire_error code = dirs_open(kernel, owner, options, home, fault);
-	const char *slash;
+	return t->search.prefixes.count + t->options->ro.count + t->options->rw.count;
+}
 
-	if (!code && options->script) {
-		slash = strrchr(options->script, '/');
-		home->script_name = strdup(slash ? slash + 1 : options->script);
-		if (!home->script_name)
-			code = bag_no_memory(fault);
-		else if (!*home->script_name)
-			code = fault_set(fault, WIRE_NOT_A_FILE, "script %.100s: a directory",
-					 options->script);
-		else if (copy_script)
-			code = script_copy(files, kernel, options->script, home->script_name,
-					   home->script, fault);
+const char *agent_home_bind(const struct strv *prefixes, const struct spawn_options *options,
+			    size_t i, bool *ret_rw)
+{
+	const struct strv *const groups[] = {prefixes, &options->ro, &options->rw};
+	size_t group = 0;
+
+	while (i >= groups[group]->count)
+		i -= groups[group++]->count;
+	*ret_rw = group == 2;
+	return groups[group]->items[i];
+}
+
+static bool wants_interpreter(const struct home_task *t)
+{
+	return t->options->script && t->options->interpreter && t->options->sandboxed;
+}
+
+static bool home_ask(struct file_task *task, struct open_request *ret_request)
+{
+	struct home_task *t = task_of(task);
+	struct open_request *q = ret_request;
+	bool rw;
+
+	*q = (struct open_request){.base = t->user->owner->home, .into = -1};
+	if (!t->fault->code && wants_interpreter(t) && !t->interpreter_begun) {
+		t->interpreter_begun = true;
+		(void)interpreter_begin(&t->search, t->fault);
 	}
-	for (size_t i = 0; !code && i < options->ro.count; i++)
-		code = bind_open(files, kernel, options->ro.items[i], O_RDONLY, home, fault);
-	for (size_t i = 0; !code && i < options->rw.count; i++)
-		code = bind_open(files, kernel, options->rw.items[i], O_RDWR, home, fault);
-	if (!code && *kernel->config->sdk_dir) {
+	if (t->fault->code)
+		return false;
+	if (t->script >= 0 && !t->script_read) {
+		q->kind = OPEN_COPY;
+		q->path = t->options->script;
+		q->length = LIMIT_SCRIPT_BYTES;
+		q->into = t->script;
+	} else if (*t->search.config) {
+		q->kind = OPEN_READ;
+		q->path = t->search.config;
+		q->length = VENV_BYTES;
+	} else if (*t->search.path) {
+		q->kind = OPEN_LINK;
+		q->path = t->search.path;
+	} else if (t->home->bind_count < bind_total(t)) {
+		q->path =
+			agent_home_bind(&t->search.prefixes, t->options, t->home->bind_count, &rw);
+		q->flags = O_PATH | (rw ? O_RDWR : O_RDONLY);
+	} else {
+		return false;
+	}
+	q->path_len = strlen(q->path);
+	return true;
+}
+
+static void script_told(struct home_task *t, const struct open_reply *reply)
+{
+	t->script_read = true;
+	if (reply->result == -EFBIG)
+		(void)fault_set(t->fault, WIRE_TOO_LARGE, "script %.100s: %d bytes at most",
+				t->options->script, LIMIT_SCRIPT_BYTES);
+	else if (reply->result)
+		(void)files_fault(t->fault, reply->result, "script ", t->options->script);
+}
+
+static void link_told(struct home_task *t, const struct open_reply *reply, const uint8_t *window)
+{
+	bool is_link = reply->result != -EINVAL;
+
+	if (reply->result && is_link)
+		(void)files_fault(t->fault, reply->result, "interpreter ", t->search.path);
+	else
+		(void)interpreter_linked(&t->search, is_link ? (const char *)window : NULL,
+					 reply->done, t->fault);
+	if (!t->fault->code && t->search.prefixes.count > LIMIT_AGENT_PREFIXES)
+		(void)fault_set(t->fault, WIRE_INVALID_ARGUMENT,
+				"interpreter %.100s: its links lead through too many places",
+				t->options->interpreter);
+}
+
+static void bind_told(struct home_task *t, struct open_reply *reply)
+{
+	bool rw;
+	const char *path =
+		agent_home_bind(&t->search.prefixes, t->options, t->home->bind_count, &rw);
+
+	if (reply->result == OPEN_E_NOT_REGULAR)
+		(void)fault_set(t->fault, WIRE_NOT_A_FILE, "%.100s: neither a file nor a directory",
+				path);
+	else if (reply->result)
+		(void)files_fault(t->fault, reply->result, "", path);
+	else
+		t->home->binds[t->home->bind_count++] = TAKE_FD(reply->fd);
+}
+
+static void home_told(struct file_task *task, struct open_reply *reply, const uint8_t *window)
+{
+	struct home_task *t = task_of(task);
+	bool lost = reply->result > 0 && reply->result != OPEN_E_NOT_REGULAR;
+
+	if (t->script >= 0 && !t->script_read)
+		script_told(t, reply);
+	else if (*t->search.config && !lost)
+		(void)interpreter_configured(&t->search,
+					     reply->result ? NULL : (const char *)window,
+					     reply->done, t->fault);
+	else if (*t->search.config || *t->search.path)
+		link_told(t, reply, window);
+	else
+		bind_told(t, reply);
+}
+
+/* ---- the whole ---- */
+
+/* The user's part is done; what is left is in the data directory. */
+static void home_run(struct file_task *task)
+{
+	struct home_task *t = task_of(task);
+	struct kernel *kernel = task->shard->kernel;
+	struct agent_home *home = t->home;
+
+	if (!t->fault->code)
+		(void)dirs_open(kernel, t->user->owner->uid, t->options, home, t->fault);
+	if (!t->fault->code && t->script >= 0)
+		(void)script_store(t->script, home->script_name, home->script, t->fault);
+	if (!t->fault->code && *kernel->config->sdk_dir) {
 		home->sdk = open(kernel->config->sdk_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (home->sdk < 0)
-			code = fault_set_os(fault, errno, "the SDK directory %.100s (--sdk-dir)",
-					    kernel->config->sdk_dir);
+			(void)fault_set_os(t->fault, errno, "the SDK directory %.100s (--sdk-dir)",
+					   kernel->config->sdk_dir);
 	}
-	if (code)
+	home->prefixes = t->search.prefixes;
+	t->search.prefixes = (struct strv){0};
+	t->script = fd_close(t->script);
+	if (t->fault->code)
 		agent_home_deinit(home);
+}
+
+static enum wire_error script_prepare(struct home_task *t, struct fault *fault)
+{
+	const char *slash = strrchr(t->options->script, '/');
+
+	t->home->script_name = strdup(slash ? slash + 1 : t->options->script);
+	if (!t->home->script_name)
+		return bag_no_memory(fault);
+	if (!*t->home->script_name)
+		return fault_set(fault, WIRE_NOT_A_FILE, "script %.100s: a directory",
+				 t->options->script);
+	if (!t->copy_script)
+		return WIRE_OK;
+	t->script = memfd_create("script", MFD_CLOEXEC);
+	return t->script < 0 ? fault_set_os(fault, errno, "memory for the script") : WIRE_OK;
+}
+
+enum wire_error agent_home_open(struct shard *shard, struct user *user, struct home_task *task,
+				struct fault *fault)
+{
+	const struct spawn_options *o = task->options;
+	enum wire_error code = WIRE_OK;
+
+	task->task.ask = home_ask;
+	task->task.told = home_told;
+	task->task.run = home_run;
+	task->user = user;
+	task->script = -1;
+	task->script_read = task->interpreter_begun = false;
+	task->search = (struct interpreter_search){
+		.name = o->interpreter,
+		.home = user->owner->home,
+		.covered = {&o->ro, &o->rw},
+	};
+	if (o->script)
+		code = script_prepare(task, fault);
+	if (!code)
+		code = files_submit(shard, user, &task->task, fault);
+	if (!code)
+		return WIRE_OK;
+	task->script = fd_close(task->script);
+	agent_home_deinit(task->home);
 	return code;
 }
 
@@ -318,7 +435,7 @@ int agent_trash_open(struct kernel *kernel)
 
 static void uid_free(struct kernel *kernel, uid_t uid)
 {
-	if (!is_agent_uid(uid))
+	if (!agent_home_is_uid(uid))
 		return;
 	(void)pthread_mutex_lock(&kernel->uid_lock);
 	kernel->uid_used[(uid - UID_FIRST) / 8] &= (uint8_t) ~(1u << (uid - UID_FIRST) % 8);

@@ -17,17 +17,23 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "core/bag.h"
 #include "core/fault.h"
+#include "core/files.h"
+#include "core/interpreter.h"
 #include "core/limits.h"
 #include "core/spawn_options.h"
 
-struct files;
 struct kernel;
+struct shard;
+struct user;
 
 struct agent_home {
-	int workspace, logs, script;  /* O_PATH directories; -1 none */
-	int sdk;                      /* O_PATH, the kernel's SDK for Python; -1 none */
-	int binds[LIMIT_AGENT_BINDS]; /* O_PATH; options->ro, then ->rw */
+	int workspace, logs, script; /* O_PATH directories; -1 none */
+	int sdk;                     /* O_PATH, the kernel's SDK for Python; -1 none */
+	struct strv prefixes;        /* directories that its interpreter needs */
+	int binds[LIMIT_AGENT_PREFIXES +
+		  LIMIT_AGENT_BINDS]; /* O_PATH; prefixes, options->ro, ->rw */
 	unsigned bind_count;
 	uid_t uid;         /* whom the agent runs as */
 	char *script_name; /* last part of the script's path; NULL without a script */
@@ -36,10 +42,34 @@ struct agent_home {
 void agent_home_init(struct agent_home *home);
 void agent_home_deinit(struct agent_home *home);
 
-/* In a file thread. WIRE_OK, or a code with @fault filled. */
-enum wire_error agent_home_open(struct files *files, struct kernel *kernel, uint32_t owner,
-				const struct spawn_options *options, bool copy_script,
-				struct agent_home *home, struct fault *fault);
+/*
+ * The work of opening one. What belongs to the user is opened and read with the rights of that user:
+ * script, binds, interpreter. Set by the caller: task.done, task.drop, and the first group.
+ */
+struct home_task {
+	struct file_task task;
+	const struct spawn_options *options;
+	struct agent_home *home;
+	struct fault *fault; /* code 0: home is open; otherwise nothing of it is */
+	bool copy_script;    /* of the first start */
+
+	/* agent_home.c's */
+	struct user *user; /* borrowed from the caller */
+	int script;        /* a file in memory, -1 none */
+	bool script_read, interpreter_begun;
+	struct interpreter_search search;
+};
+
+/* From a core. WIRE_OK, or a code with @fault filled: then neither done() nor drop() will be called. */
+enum wire_error agent_home_open(struct shard *shard, struct user *user, struct home_task *task,
+				struct fault *fault);
+
+/* Whether @uid is one of those that agents in sandboxes have. */
+bool agent_home_is_uid(uid_t uid);
+
+/* The path, outside as inside, of the bind with index @i of home->binds. */
+const char *agent_home_bind(const struct strv *prefixes, const struct spawn_options *options,
+			    size_t i, bool *ret_rw);
 
 /* At the start of the kernel: finds the uids in use. 0 or -errno. */
 int agent_homes_scan(struct kernel *kernel);

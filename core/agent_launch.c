@@ -19,6 +19,7 @@
 #include "core/protection.h"
 #include "core/shard.h"
 #include "core/stdin_file.h"
+#include "core/user.h"
 #include "ipc/pack.h"
 
 /* Where things are inside a box. */
@@ -44,7 +45,7 @@ static const uint32_t filters[PROFILE_COUNT] = {
 static bool argv_make(const struct agent *agent, struct strv *argv)
 {
 	const struct spawn_options *o = &agent->options;
-	const char *home = agent->shard->kernel->user.home;
+	const char *home = agent->user->owner->home;
 	char *script;
 	bool ok = true;
 	int n;
@@ -92,7 +93,7 @@ static bool env_set(struct strv *env, const char *name, const char *value)
 static bool env_make(const struct agent *agent, struct strv *env)
 {
 	const struct spawn_options *o = &agent->options;
-	const struct user *user = &agent->shard->kernel->user;
+	const struct owner *owner = agent->user->owner;
 	const char *sdk = o->sandboxed ? INSIDE_SDK : agent->shard->kernel->config->sdk_dir;
 	const char *path = env_value(&o->env, "PYTHONPATH");
 	CLEANUP(freep) char *pythonpath = NULL;
@@ -112,8 +113,8 @@ static bool env_make(const struct agent *agent, struct strv *env)
 	ok = ok && (env_value(env, "PYTHONUNBUFFERED") || env_set(env, "PYTHONUNBUFFERED", "1"));
 	ok = ok && env_set(env, "CLOVE_FD", "3") && env_set(env, "CLOVE_AGENT_ID", id) &&
 	     env_set(env, "CLOVE_AGENT_NAME", o->name);
-	return ok && !bag_env_complete(env, o->sandboxed ? AGENT_INSIDE_USER : user->name,
-				       o->sandboxed ? AGENT_INSIDE_HOME : user->home, &fault);
+	return ok && !bag_env_complete(env, o->sandboxed ? AGENT_INSIDE_USER : owner->name,
+				       o->sandboxed ? AGENT_INSIDE_HOME : owner->home, &fault);
 }
 
 /* ---- the spec ---- */
@@ -148,12 +149,13 @@ static size_t binds_make(const struct agent *agent, struct parcel_of_fds *fds,
 			.target = INSIDE_SDK,
 		};
 	for (unsigned i = 0; i < agent->home.bind_count; i++) {
-		bool rw = i >= o->ro.count;
+		bool rw;
+		const char *target = agent_home_bind(&agent->home.prefixes, o, i, &rw);
 
 		binds[count++] = (struct launch_bind){
 			.fd = fd_add(fds, agent->home.binds[i]),
-			.flags = rw ? LAUNCH_BIND_RW : 0,
-			.target = rw ? o->rw.items[i - o->ro.count] : o->ro.items[i],
+			.flags = LAUNCH_BIND_OWNER | (rw ? LAUNCH_BIND_RW : 0),
+			.target = target,
 		};
 	}
 	return count;
@@ -163,15 +165,16 @@ static int on_send(struct launch *launch, int channel)
 {
 	struct agent *agent = container_of(launch, struct agent, launch);
 	const struct spawn_options *o = &agent->options;
-	const struct user *user = &agent->shard->kernel->user;
+	const struct user *user = agent->user;
 	CLEANUP(strv_deinit) struct strv argv = {0}, env = {0};
-	struct launch_bind binds[LIMIT_AGENT_BINDS + 2];
+	struct launch_bind binds[LIMIT_AGENT_PREFIXES + LIMIT_AGENT_BINDS + 2];
 	struct parcel_of_fds fds = {.count = 0};
 	struct launch_spec spec = {
 		.kind = LAUNCH_AGENT,
 		.cwd = o->cwd         ? o->cwd
 		       : o->sandboxed ? AGENT_INSIDE_HOME
-				      : user->home,
+				      : user->owner->home,
+		.cwd_or_root = !o->cwd && !o->sandboxed,
 		.umask = 022,
 		.uid = o->sandboxed ? agent->home.uid : user->uid,
 		.gid = o->sandboxed && agent->home.uid != user->uid ? agent->home.uid : user->gid,
@@ -182,6 +185,7 @@ static int on_send(struct launch *launch, int channel)
 				.hostname = o->sandboxed ? o->name : "",
 				.log_bytes = LIMIT_AGENT_LOG_BYTES,
 				.cgroup = agent->group,
+				.rlimits = {.nofile = LIMIT_AGENT_NOFILE},
 				.limits = o->limits,
 			},
 	};
@@ -212,9 +216,13 @@ static int on_send(struct launch *launch, int channel)
 		}
 		spec.box.n_binds = binds_make(agent, &fds, binds);
 		spec.box.binds = binds;
-	} else {
+		spec.box.bind_uid = user->uid;
+		spec.box.bind_gid = user->gid;
+	}
+	/* In a box they matter for nothing but the binds. */
+	if (!o->sandboxed || agent->home.bind_count) {
 		spec.groups = user->groups;
-		spec.n_groups = (size_t)user->group_count;
+		spec.n_groups = user->group_count;
 	}
 	r = launch_send(channel, launch->id, &spec, fds.fds, fds.count);
 	if (!r)
@@ -313,6 +321,7 @@ int agent_launch(struct agent *agent)
 void agent_launch_fault(struct agent *agent, const struct launch_reply *reply)
 {
 	struct fault *fault = &agent->fault;
+	bool unmapped = reply->step == LAUNCH_STEP_MOUNT_BINDS && *reply->reason;
 
 	if (reply->step == LAUNCH_STEP_SPEC)
 		(void)fault_set(fault, WIRE_INVALID_ARGUMENT, "SPAWN: %s", reply->reason);
@@ -324,11 +333,13 @@ void agent_launch_fault(struct agent *agent, const struct launch_reply *reply)
 			fault, WIRE_SANDBOX_UNAVAILABLE,
 			"this host cannot sandbox as asked: %s; ask for less, or for sandboxed=False",
 			reply->reason);
+	else if (unmapped)
+		(void)fault_set(fault, WIRE_SANDBOX_UNAVAILABLE, "rw %s", reply->reason);
 	else
 		(void)fault_set_os(fault, reply->error, "the agent could not be started (%s)",
 				   launch_step_name(reply->step));
 	if (reply->step != LAUNCH_STEP_SPEC && reply->step != LAUNCH_STEP_LAYER &&
-	    reply->step != LAUNCH_STEP_LIMIT && reply->step != LAUNCH_STEP_LIMITS)
+	    reply->step != LAUNCH_STEP_LIMIT && reply->step != LAUNCH_STEP_LIMITS && !unmapped)
 		fault->code = WIRE_EXEC_FAILED;
 	fault->step = launch_step_name(reply->step);
 }
@@ -377,6 +388,27 @@ static void protections_pack(const struct agent *agent, msgpack_packer *pk)
 			pack_text(pk, launch_layer_name((enum launch_layer)i));
 }
 
+/* Binds that show what everybody may read, not what the user may. */
+static void unmapped_pack(const struct agent *agent, msgpack_packer *pk)
+{
+	size_t first = agent->options.script ? 1 : 0;
+
+	if (*agent->shard->kernel->config->sdk_dir)
+		first++;
+	for (size_t i = first; i < 64; i++) {
+		char text[512];
+		bool rw;
+
+		if (!(agent->unmapped & UINT64_C(1) << i))
+			continue;
+		(void)snprintf(
+			text, sizeof(text),
+			"ro %.300s: only what all may read is readable; its file system has no id-mapped mounts",
+			agent_home_bind(&agent->prefixes, &agent->options, i - first, &rw));
+		pack_text(pk, text);
+	}
+}
+
 /* What was asked for, or is the default, and is not enforced. */
 static void warnings_pack(const struct agent *agent, msgpack_packer *pk)
 {
@@ -401,10 +433,11 @@ static void warnings_pack(const struct agent *agent, msgpack_packer *pk)
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		count += all[i].on;
 	pack_text(pk, "warnings");
-	pack_array(pk, count);
+	pack_array(pk, count + (size_t)__builtin_popcountll(agent->unmapped));
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (all[i].on)
 			pack_text(pk, all[i].text);
+	unmapped_pack(agent, pk);
 }
 
 void agent_pack_limits(const struct agent *agent, msgpack_packer *pk)

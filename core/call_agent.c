@@ -16,6 +16,7 @@
 #include "core/call.h"
 #include "core/call_agent.h"
 #include "core/kernel.h"
+#include "core/user.h"
 #include "ipc/pack.h"
 
 /* ---- errands ---- */
@@ -45,14 +46,21 @@ static void on_free(struct errand *errand)
 
 /* ---- whom ---- */
 
-/* An agent reaches itself and what it started, a client all of its owner's. */
+/* An agent reaches itself and what it started, a client all of its owner's, an operator all. */
 static bool may_reach(const struct conn *conn, const struct agent_card *card)
 {
-	struct kernel *kernel = conn->shard->kernel;
+	if (conn->spawned)
+		return directory_descends(conn->shard->kernel->directory, card->id,
+					  conn->spawned->id);
+	return card->owner == conn->user->owner->uid || conn_is_operator(conn);
+}
 
-	return card->owner == kernel->user.uid &&
-	       (!conn->spawned ||
-		directory_descends(kernel->directory, card->id, conn->spawned->id));
+static int find_name(struct conn *conn, const char *name, size_t len, struct agent_card *ret_card)
+{
+	struct directory *directory = conn->shard->kernel->directory;
+	int r = directory_find_name(directory, conn->user->owner->uid, name, len, ret_card);
+
+	return r && conn_is_operator(conn) ? directory_find_any(directory, name, len, ret_card) : r;
 }
 
 enum wire_error agent_card_read(struct call *call, unsigned arg, struct agent_card *ret_card)
@@ -77,8 +85,11 @@ enum wire_error agent_card_read(struct call *call, unsigned arg, struct agent_ca
 	if (cursor_read_bytes(&at, &name, &len))
 		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
 				 "%s: agent must be an id or a name", call->def->name);
-	r = directory_find_name(kernel->directory, kernel->user.uid, (const char *)name, len,
-				ret_card);
+	r = find_name(conn, (const char *)name, len, ret_card);
+	if (r == DIRECTORY_E_SEVERAL)
+		return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
+				 "several users have an agent \"%.*s\"; name it by its id",
+				 (int)len, (const char *)name);
 	if (r || !may_reach(conn, ret_card))
 		return fault_set(&call->fault, WIRE_AGENT_NOT_FOUND, "there is no agent \"%.*s\"",
 				 len > 63 ? 63 : (int)len, (const char *)name);
@@ -173,6 +184,9 @@ static void spawn_free(struct errand *errand)
 	msgpack_sbuffer_destroy(&spawn->errand.reply);
 	spawn_options_deinit(&spawn->options);
 	agent_home_deinit(&spawn->home);
+	if (spawn->counted)
+		quota_give(spawn->user->owner, QUOTA_AGENTS);
+	(void)user_unref(spawn->user);
 	free(spawn);
 }
 
@@ -181,17 +195,9 @@ static void spawn_run(struct errand *errand, struct shard *at)
 	agent_start(at, spawn_of(errand));
 }
 
-static void home_run(struct files *files, struct file_task *task)
-{
-	struct agent_spawn *spawn = container_of(task, struct agent_spawn, task);
-
-	(void)agent_home_open(files, task->shard->kernel, spawn->owner, &spawn->options, true,
-			      &spawn->home, &spawn->errand.errand.fault);
-}
-
 static void home_done(struct file_task *task)
 {
-	struct agent_spawn *spawn = container_of(task, struct agent_spawn, task);
+	struct agent_spawn *spawn = container_of(task, struct agent_spawn, opening.task);
 	struct errand *errand = &spawn->errand.errand;
 
 	if (!errand->fault.code) {
@@ -204,7 +210,7 @@ static void home_done(struct file_task *task)
 
 static void home_drop(struct file_task *task)
 {
-	spawn_free(&container_of(task, struct agent_spawn, task)->errand.errand);
+	spawn_free(&container_of(task, struct agent_spawn, opening.task)->errand.errand);
 }
 
 /* The core with the fewest connections. It counts as one from here on, for those that come right behind. */
@@ -335,8 +341,14 @@ static enum wire_error spawn_go(struct call *call, struct agent_spawn *spawn)
 		directory_cancel(shard->kernel->directory, spawn->owner, spawn->options.name);
 		return code;
 	}
-	spawn->task = (struct file_task){.run = home_run, .done = home_done, .drop = home_drop};
-	if (files_submit_task(shard->kernel->files, shard, &spawn->task, &errand->fault)) {
+	spawn->opening = (struct home_task){
+		.task = {.done = home_done, .drop = home_drop},
+		.options = &spawn->options,
+		.home = &spawn->home,
+		.fault = &errand->fault,
+		.copy_script = true,
+	};
+	if (agent_home_open(shard, spawn->user, &spawn->opening, &errand->fault)) {
 		directory_cancel(shard->kernel->directory, spawn->owner, spawn->options.name);
 		request_finish(&errand->request);
 	}
@@ -358,6 +370,7 @@ enum wire_error call_spawn(struct call *call)
 	spawn = calloc(1, sizeof(*spawn));
 	if (!spawn)
 		return bag_no_memory(&call->fault);
+	spawn->user = user_ref(conn->user);
 	agent_home_init(&spawn->home);
 	msgpack_sbuffer_init(&spawn->errand.reply);
 	spawn->errand.errand.run = spawn_run;
@@ -377,7 +390,7 @@ enum wire_error call_spawn(struct call *call)
 	}
 	if (!code)
 		code = limits_check(call, &spawn->options);
-	spawn->owner = kernel->user.uid;
+	spawn->owner = spawn->user->owner->uid;
 	spawn->parent = conn->spawned ? conn->spawned->id : 0;
 	spawn->rights = spawn->options.rights & conn->rights;
 	if (spawn->options.tied && !conn->spawned) {
@@ -389,6 +402,13 @@ enum wire_error call_spawn(struct call *call)
 				       agent_descriptors(&spawn->options)))
 		code = fault_set(&call->fault, WIRE_BUSY,
 				 "no descriptors left for another agent; try again");
+	if (!code)
+		code = quota_launch(kernel->config, spawn->user->owner, conn->shard->now_ns,
+				    &call->fault);
+	if (!code) {
+		code = quota_take(kernel->config, spawn->user->owner, QUOTA_AGENTS, &call->fault);
+		spawn->counted = !code;
+	}
 	if (!code)
 		code = spawn_go(call, spawn);
 	if (code)
@@ -641,11 +661,10 @@ static const struct request_type log_type = {
 	.shed = log_shed,
 };
 
-static void log_run(struct files *files, struct file_task *task)
+static void log_run(struct file_task *task)
 {
 	struct log_read *read = container_of(task, struct log_read, task);
 
-	(void)files;
 	(void)agent_log_read(
 		task->shard->kernel, &read->card, read->is_stderr ? "stderr" : "stdout",
 		read->from_start ? NULL : &read->cursor, read->length, &read->log, &read->fault);
@@ -688,7 +707,7 @@ enum wire_error call_logs(struct call *call)
 		return code;
 	}
 	read->task = (struct file_task){.run = log_run, .done = log_done, .drop = log_drop};
-	if (files_submit_task(shard->kernel->files, shard, &read->task, &read->fault))
+	if (files_submit(shard, call->conn->user, &read->task, &read->fault))
 		request_finish(&read->request);
 	return WIRE_OK;
 }

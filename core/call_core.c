@@ -14,6 +14,7 @@
 #include "core/protection.h"
 #include "core/request.h"
 #include "core/shard.h"
+#include "core/user.h"
 #include "ipc/frame.h"
 #include "ipc/pack.h"
 
@@ -87,7 +88,7 @@ enum wire_error call_hello(struct call *call)
 	pack_key_uint(pk, "protocol", FRAME_VERSION);
 	pack_key_text(pk, "version", CLOVE_VERSION);
 	pack_key_uint(pk, "agent_id", conn->agent->id);
-	pack_key_uint(pk, "uid", kernel->user.uid);
+	pack_key_uint(pk, "uid", conn->user->owner->uid);
 	pack_key_uint(pk, "core", shard->index);
 	pack_text(pk, "features");
 	pack_features(pk);
@@ -121,6 +122,13 @@ enum wire_error call_cancel(struct call *call)
 	pack_bool(conn_begin(call->conn), ended);
 	reply_end(call);
 	return WIRE_OK;
+}
+
+/* Whether @conn may know of @view, and has asked for it. */
+static bool listed(const struct conn *conn, const struct agent_view *view, bool all)
+{
+	return (all || view->kind == AGENT_SPAWNED) &&
+	       (view->uid == conn->user->owner->uid || conn_is_operator(conn));
 }
 
 /* One agent's map: 21 keys of 10 bytes, 12 numbers of 9 bytes, a name, words. */
@@ -191,7 +199,7 @@ enum wire_error call_list(struct call *call)
 			break;
 		/* It may have ended since, and another have come. */
 		if (!agent_table_read(kernel->agents, slot, &view) ||
-		    (!all && view.kind != AGENT_SPAWNED) || !card_of(kernel, &view, &card))
+		    !listed(call->conn, &view, all) || !card_of(kernel, &view, &card))
 			continue;
 		pack_item(shard, pk, &view, &card, usage);
 		total++;
@@ -227,8 +235,14 @@ static void pack_core(msgpack_packer *pk, struct shard *shard)
 enum wire_error call_stats(struct call *call)
 {
 	struct kernel *kernel = call->conn->shard->kernel;
-	msgpack_packer *pk = conn_begin(call->conn);
+	msgpack_packer *pk;
 
+	/* It tells how busy the others are. */
+	if (!call->conn->user->owner->is_operator)
+		return fault_set(&call->fault, WIRE_PERMISSION_DENIED,
+				 "STATS is about all users: for root and user %u only",
+				 kernel->user->uid);
+	pk = conn_begin(call->conn);
 	pack_map(pk, 5);
 	pack_key_text(pk, "io", loop_backend_name(kernel->io.backend));
 	pack_key_uint(pk, "connections",

@@ -9,18 +9,17 @@
 
 enum wire_error call_exec(struct call *call)
 {
-	/* Who a command in a box is, and where it starts: see agent_launch.c. */
-	static char name[] = AGENT_INSIDE_USER, home[] = AGENT_INSIDE_HOME;
-	static const struct user inside = {.name = name, .home = home};
-	const struct user *user;
+	const struct owner *owner = call->conn->user->owner;
 	struct exec_options options;
 	uint64_t box_id;
 	enum wire_error code = call_box(call, 2, &box_id);
 
 	if (code)
 		return code;
-	user = box_id ? &inside : &call->conn->shard->kernel->user;
-	code = exec_options_init(&options, user, call->args[0], call->args[1], &call->fault);
+	/* Who a command in a box is, and where it starts: see agent_launch.c. */
+	code = exec_options_init(&options, box_id ? AGENT_INSIDE_USER : owner->name,
+				 box_id ? AGENT_INSIDE_HOME : owner->home, call->args[0],
+				 call->args[1], &call->fault);
 	if (code)
 		return code;
 	code = job_start(call, &options, box_id);

@@ -37,13 +37,12 @@ static void change_free(struct errand *errand)
 	free(change);
 }
 
-static void change_write(struct files *files, struct file_task *task)
+static void change_write(struct file_task *task)
 {
 	struct limit_change *change = container_of(task, struct limit_change, task);
 	const struct kernel *kernel = change->at->kernel;
 	struct stat st = {0};
 
-	(void)files;
 	(void)fstat(kernel->agents_fd, &st);
 	change->result = limits_set(kernel->groups_fd, change->group, &change->all, st.st_dev,
 				    &change->layers);
@@ -115,7 +114,7 @@ static void change_run(struct errand *errand, struct shard *at)
 		memcpy(change->group, agent->group, sizeof(change->group));
 		change->task = (struct file_task){
 			.run = change_write, .done = change_done, .drop = change_drop};
-		if (!files_submit_task(at->kernel->files, at, &change->task, &errand->fault))
+		if (!files_submit(at, agent->user, &change->task, &errand->fault))
 			return;
 	}
 	errand_return(errand, at);

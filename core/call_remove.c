@@ -9,6 +9,7 @@
 
 #include "core/call_agent.h"
 #include "core/kernel.h"
+#include "core/user.h"
 
 struct removal {
 	struct request request;
@@ -46,12 +47,11 @@ static const struct request_type removal_type = {
 	.free = removal_free,
 };
 
-static void removal_run(struct files *files, struct file_task *task)
+static void removal_run(struct file_task *task)
 {
 	struct removal *removal = container_of(task, struct removal, task);
 	int r = agent_home_remove(task->shard->kernel, removal->owner, removal->home);
 
-	(void)files;
 	if (r == 0)
 		(void)fault_set(&removal->fault, WIRE_AGENT_NOT_FOUND,
 				"agent \"%.63s\" has left nothing here", removal->home);
@@ -80,7 +80,8 @@ enum wire_error call_remove(struct call *call)
 	uint32_t len = 0;
 
 	/* Of a life before this kernel's only the name is left. */
-	if (code && !call->conn->spawned && cursor_peek(&call->args[0]) == CURSOR_STR) {
+	if (code == WIRE_AGENT_NOT_FOUND && !call->conn->spawned &&
+	    cursor_peek(&call->args[0]) == CURSOR_STR) {
 		name = call_bytes(call, 0, &len);
 		if (agent_name_is_valid(name, len))
 			code = WIRE_OK;
@@ -93,7 +94,7 @@ enum wire_error call_remove(struct call *call)
 	removal = calloc(1, sizeof(*removal));
 	if (!removal)
 		return bag_no_memory(&call->fault);
-	removal->owner = name ? shard->kernel->user.uid : card.owner;
+	removal->owner = name ? call->conn->user->owner->uid : card.owner;
 	memcpy(removal->home, name ? (const char *)name : card.home,
 	       name ? len : strlen(card.home));
 	code = request_start(&removal->request, call, &removal_type);
@@ -103,7 +104,7 @@ enum wire_error call_remove(struct call *call)
 	}
 	removal->task =
 		(struct file_task){.run = removal_run, .done = removal_done, .drop = removal_drop};
-	if (files_submit_task(shard->kernel->files, shard, &removal->task, &removal->fault))
+	if (files_submit(shard, call->conn->user, &removal->task, &removal->fault))
 		request_finish(&removal->request);
 	return WIRE_OK;
 }

@@ -28,6 +28,8 @@ static const char usage[] =
 	"\n"
 	"Options:\n"
 	"  --socket PATH       Socket path (default: " SOCKET_DEFAULT ")\n"
+	"  --socket-mode MODE  Who may connect: 0600, 0660 or 0666 (default: 0666 as root,\n"
+	"                      who serves every local user as that user; otherwise 0600)\n"
 	"  --no-sandbox        Disable Linux namespace isolation\n"
 	"  --log-level LEVEL   Log level: debug, info, warn, error (default: info)\n"
 	"  --cores N           Event loops, 1 to 16 (default: the CPUs allowed less one, at least 1)\n"
@@ -41,15 +43,18 @@ static const char usage[] =
 	"                      the host\n"
 	"  --cgroup GROUP      Keep agents below this cgroup, from the top of the hierarchy\n"
 	"                      (default: the one the kernel is started in)\n"
-	"  --config FILE       Settings in INI form. [core]: socket, log_level, cores, io, data_dir,\n"
-	"                      sdk_dir. [sandbox]: enabled, require_limits, box_commands (yes or no),\n"
-	"                      cgroup\n"
+	"  --config FILE       Settings in INI form. [core]: socket, socket_mode, log_level, cores,\n"
+	"                      io, data_dir, sdk_dir, and what a user may take: owner_connections,\n"
+	"                      owner_agents, owner_commands, owner_files, owner_requests,\n"
+	"                      owner_launch_rate. [sandbox]: enabled, require_limits, box_commands\n"
+	"                      (yes or no), cgroup\n"
 	"  --version           Print the version and end\n"
 	"  --help, -h          Print this and end\n"
 	"\n"
-	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SANDBOX (yes or no),\n"
-	"CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR, CLOVE_REQUIRE_LIMITS and\n"
-	"CLOVE_BOX_COMMANDS (yes or no), CLOVE_CGROUP, CLOVE_CONFIG. The command line wins over the\n"
+	"Every setting can also come from the environment: CLOVE_SOCKET, CLOVE_SOCKET_MODE, CLOVE_SANDBOX\n"
+	"(yes or no), CLOVE_LOG_LEVEL, CLOVE_CORES, CLOVE_IO, CLOVE_DATA_DIR, CLOVE_SDK_DIR,\n"
+	"CLOVE_OWNER_AGENTS and so on, CLOVE_REQUIRE_LIMITS and CLOVE_BOX_COMMANDS (yes or no),\n"
+	"CLOVE_CGROUP, CLOVE_CONFIG. The command line wins over the\n"
 	"environment, and that over the file.\n"
 	"\n"
 	"Example:\n"
@@ -72,6 +77,22 @@ static int text_read(char **place, const char *value)
 static int socket_read(struct config *c, const char *value)
 {
 	return text_read(&c->socket_path, value);
+}
+
+static int socket_mode_read(struct config *c, const char *value)
+{
+	static const struct {
+		const char *text;
+		unsigned mode;
+	} modes[] = {{"0600", 0600}, {"0660", 0660}, {"0666", 0666}};
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(value, modes[i].text))
+			continue;
+		c->socket_mode = modes[i].mode;
+		return 0;
+	}
+	return -1;
 }
 
 static int data_dir_read(struct config *c, const char *value)
@@ -145,6 +166,33 @@ static int io_read(struct config *c, const char *value)
 	return -1;
 }
 
+/* 1 to a million, the number that any limit may have. */
+static int number_read(uint32_t *place, const char *value)
+{
+	char *end;
+	unsigned long number = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || number < 1 || number > 1000000)
+		return -1;
+	*place = (uint32_t)number;
+	return 0;
+}
+
+#define OWNER_LIMIT(name, place)                                    \
+	static int name##_read(struct config *c, const char *value) \
+	{                                                           \
+		return number_read(&c->place, value);               \
+	}
+OWNER_LIMIT(owner_connections, quota[QUOTA_CONNECTIONS])
+OWNER_LIMIT(owner_agents, quota[QUOTA_AGENTS])
+OWNER_LIMIT(owner_commands, quota[QUOTA_COMMANDS])
+OWNER_LIMIT(owner_files, quota[QUOTA_FILES])
+OWNER_LIMIT(owner_requests, quota[QUOTA_REQUESTS])
+OWNER_LIMIT(owner_launch_rate, launch_rate)
+#undef OWNER_LIMIT
+
+#define A_NUMBER "a number from 1 to 1000000"
+
 static const struct setting {
 	const char *option; /* with its dashes */
 	const char *flag;   /* the value it stands for, when it takes none */
@@ -153,6 +201,8 @@ static const struct setting {
 	const char *wanted;
 } settings[] = {
 	{"--socket", NULL, "CLOVE_SOCKET", "core", "socket", socket_read, "a path"},
+	{"--socket-mode", NULL, "CLOVE_SOCKET_MODE", "core", "socket_mode", socket_mode_read,
+	 "0600, 0660 or 0666"},
 	{"--data-dir", NULL, "CLOVE_DATA_DIR", "core", "data_dir", data_dir_read, "a path"},
 	{"--sdk-dir", NULL, "CLOVE_SDK_DIR", "core", "sdk_dir", sdk_dir_read,
 	 "an absolute path, or nothing"},
@@ -160,6 +210,16 @@ static const struct setting {
 	 "debug, info, warn or error"},
 	{"--cores", NULL, "CLOVE_CORES", "core", "cores", cores_read, "a number from 1 to 16"},
 	{"--io", NULL, "CLOVE_IO", "core", "io", io_read, "auto, uring or epoll"},
+	{NULL, NULL, "CLOVE_OWNER_CONNECTIONS", "core", "owner_connections", owner_connections_read,
+	 A_NUMBER},
+	{NULL, NULL, "CLOVE_OWNER_AGENTS", "core", "owner_agents", owner_agents_read, A_NUMBER},
+	{NULL, NULL, "CLOVE_OWNER_COMMANDS", "core", "owner_commands", owner_commands_read,
+	 A_NUMBER},
+	{NULL, NULL, "CLOVE_OWNER_FILES", "core", "owner_files", owner_files_read, A_NUMBER},
+	{NULL, NULL, "CLOVE_OWNER_REQUESTS", "core", "owner_requests", owner_requests_read,
+	 A_NUMBER},
+	{NULL, NULL, "CLOVE_OWNER_LAUNCH_RATE", "core", "owner_launch_rate", owner_launch_rate_read,
+	 A_NUMBER},
 	{"--no-sandbox", "no", "CLOVE_SANDBOX", "sandbox", "enabled", sandbox_read, "yes or no"},
 	{"--require-limits", "yes", "CLOVE_REQUIRE_LIMITS", "sandbox", "require_limits",
 	 require_limits_read, "yes or no"},
@@ -207,6 +267,16 @@ static int defaults_read(struct config *config)
 		.cores = count <= 2            ? 1
 			 : count > LIMIT_CORES ? LIMIT_CORES
 					       : (unsigned)count - 1,
+		.socket_mode = geteuid() == 0 ? 0666 : 0600,
+		.quota =
+			{
+				[QUOTA_CONNECTIONS] = LIMIT_OWNER_CONNECTIONS,
+				[QUOTA_AGENTS] = LIMIT_OWNER_AGENTS,
+				[QUOTA_COMMANDS] = LIMIT_OWNER_COMMANDS,
+				[QUOTA_FILES] = LIMIT_OWNER_FILES,
+				[QUOTA_REQUESTS] = LIMIT_OWNER_REQUESTS,
+			},
+		.launch_rate = LIMIT_OWNER_LAUNCH_RATE,
 		.sandbox = true,
 	};
 	return config->socket_path && config->sdk_dir ? 0 : CONFIG_E_BAD;
@@ -386,6 +456,12 @@ int config_read(struct config *config, int argc, char **argv)
 		r = environment_read(config);
 	if (!r)
 		r = command_line_read(config, argc, argv, false);
+	if (!r && config->socket_mode != 0600 && geteuid() != 0) {
+		(void)fputs(
+			"clove_kernel: --socket-mode: only a kernel run by root serves other users; leave it at 0600\n",
+			stderr);
+		r = CONFIG_E_BAD;
+	}
 	return r;
 }
 

@@ -6,9 +6,11 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "core/base/log.h"
 #include "core/loop.h"
+#include "core/quota.h"
 
 enum {
 	CONFIG_E_EXIT = 1, /* --help or --version was answered: end with success */
@@ -22,7 +24,10 @@ struct config {
 	char *sdk_dir;     /* owned; "": none */
 	enum log_level log_level;
 	enum loop_backend io;
-	unsigned cores; /* 1 to LIMIT_CORES */
+	unsigned cores;              /* 1 to LIMIT_CORES */
+	unsigned socket_mode;        /* permission bits */
+	uint32_t quota[QUOTA_KINDS]; /* of an owner */
+	uint32_t launch_rate;        /* of an owner; a second, at least 1 */
 	bool sandbox;
 	char *cgroup;        /* owned; NULL: the group the kernel is started in */
 	bool require_limits; /* of every agent */

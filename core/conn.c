@@ -40,6 +40,8 @@
 #include "core/base/check.h"
 #include "core/base/err.h"
 #include "core/call.h"
+#include "core/listener.h"
+#include "core/peer.h"
 #include "core/request.h"
 #include "core/shard.h"
 #include "ipc/frame.h"
@@ -53,21 +55,14 @@ static const struct loop_handler conn_handler;
 
 /* ---- opening and closing ---- */
 
-static int peer_check(struct shard *shard, int fd, struct ucred *ret_peer)
+bool conn_is_operator(const struct conn *conn)
 {
-	socklen_t len = sizeof(*ret_peer);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret_peer, &len))
-		return err_raise(-errno);
-	/* The socket's mode says the same; this holds even where a mode was changed behind our back. */
-	if (ret_peer->uid != 0 && ret_peer->uid != shard->kernel->user.uid)
-		return -EPERM;
-	return 0;
+	return !conn->is_agents && conn->user->owner->is_operator;
 }
 
 /* Takes @fd, also on failure. 0 or -errno. */
-static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint32_t rights,
-		    struct conn **ret_conn)
+static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, struct user *user,
+		    uint32_t rights, struct conn **ret_conn)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 	int r = conn ? loop_add(shard->loop, &conn->source, fd, &conn_handler) : err_raise(-ENOMEM);
@@ -79,6 +74,7 @@ static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint
 	}
 	conn->agent = entry;
 	conn->shard = shard;
+	conn->user = user_ref(user);
 	conn->rights = rights;
 	conn->out_first = conn->out_last = OUT_NONE;
 	list_init(&conn->dirty);
@@ -89,41 +85,54 @@ static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, uint
 	list_init(&conn->parked);
 	list_append(&shard->conns, &conn->link);
 	STAT_ADD(shard->stats.connections, 1);
-	loop_read(shard->loop, &conn->source, true);
+	if (atomic_load_explicit(&user->owner->known, memory_order_acquire))
+		loop_read(shard->loop, &conn->source, true);
+	else
+		list_append(&shard->unknown, &conn->carried);
 	*ret_conn = conn;
 	return 0;
 }
 
+void conn_admit_known(struct shard *shard)
+{
+	list_for_each_safe (it, &shard->unknown) {
+		struct conn *conn = container_of(it, struct conn, carried);
+
+		if (!atomic_load_explicit(&conn->user->owner->known, memory_order_acquire))
+			continue;
+		list_unlink(&conn->carried);
+		list_append(&shard->carried, &conn->carried);
+	}
+}
+
 int conn_open(struct shard *shard, int fd)
 {
-	CLEANUP(fd_closep) int owned_fd = fd;
 	struct agent_view view = {
-		.uid = shard->kernel->user.uid,
 		.core = (uint16_t)shard->index,
 		.kind = AGENT_EXTERNAL,
 		.since_ns = shard->now_ns,
 	};
 	struct agent_entry *entry;
 	struct conn *conn = NULL;
-	struct ucred peer;
+	struct user *user = NULL;
+	struct fault fault;
 	int r;
 
-	r = peer_check(shard, fd, &peer);
-	if (r == -EPERM) {
-		log_warn("refused", "uid=%u pid=%d reason=\"not the kernel's user\"", peer.uid,
-			 peer.pid);
-		return r;
+	if (peer_admit(shard->kernel, fd, &user, &view.pid, &fault)) {
+		listener_turn_away(fd, fault.code, fault.message);
+		return -EPERM;
 	}
-	if (r)
-		return err_trace(r);
-	view.pid = (uint32_t)peer.pid;
+	view.uid = user->owner->uid;
 	entry = agent_table_take(shard->kernel->agents, &view);
 	if (!entry)
-		return err_raise(-ENFILE);
-	r = conn_new(shard, TAKE_FD(owned_fd), entry, ~0u, &conn);
-	if (r)
+		listener_turn_away(fd, WIRE_BUSY, "the kernel has as many agents as it may");
+	r = entry ? conn_new(shard, fd, entry, user, ~0u, &conn) : -ENFILE;
+	if (r && entry)
 		agent_table_give_back(shard->kernel->agents, entry);
-	return err_trace(r);
+	if (r)
+		quota_give(user->owner, QUOTA_CONNECTIONS);
+	(void)user_unref(user);
+	return r;
 }
 
 int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
@@ -133,14 +142,15 @@ int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
 	struct conn *conn = NULL;
 	int r;
 
-	if (!descriptors_take_connection(descriptors))
+	if (!descriptors_take_connection(descriptors, false))
 		return err_raise(-EMFILE);
-	r = conn_new(shard, TAKE_FD(owned_fd), agent->entry, agent->rights, &conn);
+	r = conn_new(shard, TAKE_FD(owned_fd), agent->entry, agent->user, agent->rights, &conn);
 	if (r) {
 		descriptors_give_connection(descriptors);
 		return err_trace(r);
 	}
 	conn->spawned = agent;
+	conn->is_agents = true;
 	agent->conn = conn;
 	(void)atomic_fetch_add_explicit(&shard->load, 1, memory_order_relaxed);
 	return 0;
@@ -179,6 +189,9 @@ void conn_close(struct conn *conn)
 		agent_disconnected(conn->spawned);
 	else if (conn->agent)
 		identity_end(conn);
+	if (!conn->is_agents)
+		quota_give(conn->user->owner, QUOTA_CONNECTIONS);
+	(void)user_unref(conn->user);
 	buf_deinit(&conn->backlog);
 	STAT_ADD(shard->stats.connections, -1);
 	listener_forget(shard);

@@ -20,15 +20,17 @@
 struct agent;
 struct agent_entry;
 struct shard;
+struct user;
 
 struct conn {
 	struct loop_source source;
 	struct shard *shard;
 	struct agent_entry *agent;
 	struct agent *spawned; /* whose connection it is; NULL: a client that came by itself */
+	struct user *user;     /* whom it acts as, a reference */
 	struct list link;      /* in shard->conns */
 	struct list dirty;     /* in shard->dirty */
-	struct list carried;   /* in shard->carried */
+	struct list carried;   /* in shard->carried, or before its first input in shard->unknown */
 	struct list unparsed;  /* in shard->unparsed, while @in has something */
 	struct list requests;  /* struct request: in work */
 	struct list held;      /* struct request: done, waiting for room in the output */
@@ -44,7 +46,8 @@ struct conn {
 	uint64_t pass;                    /* of the core, when the budget was filled */
 	uint16_t budget;                  /* frames it may still run in this pass */
 	uint16_t in_flight;
-	uint16_t files; /* of them, that the file threads have, or that are held */
+	uint16_t files; /* of them, that are at work on files, or that are held */
+	bool is_agents; /* made for a spawned agent, which may have gone */
 	bool ties;      /* agents may be tied to it */
 	bool ended;     /* the client sends no more; it may still read */
 	bool stalled;   /* too much output waits: no parsing */
@@ -56,6 +59,10 @@ struct conn {
 int conn_open(struct shard *shard, int fd);
 /* The connection of an agent, which owns its entry. Takes @fd, also on failure. 0 or -errno. */
 int conn_open_agent(struct shard *shard, int fd, struct agent *agent);
+/* Lets those be parsed whose owners were looked up meanwhile. */
+void conn_admit_known(struct shard *shard);
+/* Whether it is a client of root or of the kernel's own user, which reach every owner's agents. */
+bool conn_is_operator(const struct conn *conn);
 void conn_close(struct conn *conn);
 void conn_doom(struct conn *conn);  /* closes at the end of the pass */
 void conn_leave(struct conn *conn); /* takes no more, sends what it has, then closes */

@@ -32,21 +32,23 @@ void descriptors_init(struct descriptors *descriptors)
 					       : LIMIT_CONNECTIONS;
 }
 
+/* So that @left remain of what @counter may have, and of both together. */
 static bool take(struct descriptors *descriptors, _Atomic uint32_t *counter, uint32_t counter_max,
-		 uint32_t count)
+		 uint32_t count, uint32_t left)
 {
 	/* Sequentially consistent: see the head. */
-	if (atomic_fetch_add(counter, count) + count <= counter_max &&
-	    atomic_load(&descriptors->connections) + atomic_load(&descriptors->work) <=
+	if (atomic_fetch_add(counter, count) + count + left <= counter_max &&
+	    atomic_load(&descriptors->connections) + atomic_load(&descriptors->work) + left <=
 		    descriptors->max)
 		return true;
 	(void)atomic_fetch_sub(counter, count);
 	return false;
 }
 
-bool descriptors_take_connection(struct descriptors *descriptors)
+bool descriptors_take_connection(struct descriptors *descriptors, bool operators)
 {
-	return take(descriptors, &descriptors->connections, descriptors->connections_max, 1);
+	return take(descriptors, &descriptors->connections, descriptors->connections_max, 1,
+		    operators ? 0 : LIMIT_OPERATOR_CONNECTIONS);
 }
 
 void descriptors_give_connection(struct descriptors *descriptors)
@@ -56,7 +58,8 @@ void descriptors_give_connection(struct descriptors *descriptors)
 
 bool descriptors_take(struct descriptors *descriptors, uint32_t *held, uint32_t count)
 {
-	if (!take(descriptors, &descriptors->work, descriptors->work_max, count))
+	if (!take(descriptors, &descriptors->work, descriptors->work_max, count,
+		  LIMIT_OPERATOR_CONNECTIONS))
 		return false;
 	*held += count;
 	return true;

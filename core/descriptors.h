@@ -6,7 +6,8 @@
  *
  * Counted are connections, and the work that takes descriptors for longer than one call of a function:
  * commands, agents, files in boxes. Neither may take more than three quarters, so that each leaves
- * something to the other. What is not counted fits LIMIT_FDS_SPARE. Any thread.
+ * something to the other, and both leave some connections to operators. What is not counted fits
+ * LIMIT_FDS_SPARE. Any thread.
  */
 
 #include <stdatomic.h>
@@ -23,7 +24,8 @@ struct descriptors {
 /* Raises the limit of this process to what it may be, and divides it. */
 void descriptors_init(struct descriptors *descriptors);
 
-bool descriptors_take_connection(struct descriptors *descriptors);
+/* @operators: it may be one of those that are kept for operators. */
+bool descriptors_take_connection(struct descriptors *descriptors, bool operators);
 void descriptors_give_connection(struct descriptors *descriptors);
 
 /* Before they are opened; @held counts what its owner has. False: too few are left, and nothing is taken. */

@@ -17,16 +17,25 @@ enum {
 
 struct entry {
 	struct list by_name, by_id; /* in a bucket of each; by_id once it has one */
-	struct list ended;          /* in directory->ended, oldest first */
-	unsigned children;          /* live ones */
+	struct list ended;          /* in archive->ended, oldest first */
+	struct archive *archive;
+	unsigned children; /* live ones */
 	struct agent_card card;
+};
+
+/* The ended agents of one owner, while there are any. */
+struct archive {
+	struct list link; /* in directory->archives */
+	uint32_t owner;
+	struct list ended;
+	unsigned count;
 };
 
 struct directory {
 	pthread_mutex_t lock;
 	struct list names[BUCKETS], ids[BUCKETS];
-	struct list ended;
-	unsigned ended_count, live_count, capped_count;
+	struct list archives;
+	unsigned archive_count, ended_count, live_count, capped_count;
 };
 
 const char *agent_state_name(enum agent_state state)
@@ -52,7 +61,7 @@ int directory_new(struct directory **ret_directory)
 	if (!directory)
 		return err_raise(-ENOMEM);
 	(void)pthread_mutex_init(&directory->lock, NULL);
-	list_init(&directory->ended);
+	list_init(&directory->archives);
 	for (unsigned i = 0; i < BUCKETS; i++) {
 		list_init(&directory->names[i]);
 		list_init(&directory->ids[i]);
@@ -61,21 +70,10 @@ int directory_new(struct directory **ret_directory)
 	return 0;
 }
 
-struct directory *directory_free(struct directory *directory)
+static struct list *name_bucket(struct directory *directory, const char *name, size_t len)
 {
-	if (!directory)
-		return NULL;
-	for (unsigned i = 0; i < BUCKETS; i++)
-		list_for_each_safe (it, &directory->names[i])
-			free(container_of(it, struct entry, by_name));
-	free(directory);
-	return NULL;
-}
-
-static struct list *name_bucket(struct directory *directory, uint32_t owner, const char *name,
-				size_t len)
-{
-	uint32_t hash = 2166136261u ^ owner; /* FNV-1a */
+	uint32_t hash =
+		2166136261u; /* FNV-1a; those of all owners together, to be found by name alone */
 
 	for (size_t i = 0; i < len; i++)
 		hash = (hash ^ (uint8_t)name[i]) * 16777619u;
@@ -91,7 +89,7 @@ static struct list *id_bucket(struct directory *directory, uint32_t id)
 static struct entry *name_find(struct directory *directory, uint32_t owner, const char *name,
 			       size_t len)
 {
-	list_for_each (it, name_bucket(directory, owner, name, len)) {
+	list_for_each (it, name_bucket(directory, name, len)) {
 		struct entry *entry = container_of(it, struct entry, by_name);
 
 		if (entry->card.owner == owner && strlen(entry->card.name) == len &&
@@ -112,14 +110,25 @@ static struct entry *id_find(struct directory *directory, uint32_t id)
 	return NULL;
 }
 
+static void archive_remove(struct directory *directory, struct entry *entry)
+{
+	struct archive *archive = entry->archive;
+
+	list_unlink(&entry->ended);
+	directory->ended_count--;
+	if (--archive->count)
+		return;
+	list_unlink(&archive->link);
+	directory->archive_count--;
+	free(archive);
+}
+
 static void entry_free(struct directory *directory, struct entry *entry)
 {
 	list_unlink(&entry->by_name);
 	list_unlink(&entry->by_id);
-	if (!list_empty(&entry->ended)) {
-		list_unlink(&entry->ended);
-		directory->ended_count--;
-	}
+	if (!list_empty(&entry->ended))
+		archive_remove(directory, entry);
 	free(entry);
 }
 
@@ -129,6 +138,54 @@ static void child_count(struct directory *directory, uint32_t parent, int by)
 
 	if (entry)
 		entry->children += (unsigned)by;
+}
+
+/*
+ * What ended stays in order, of each owner for itself: one that starts and ends agents all the time
+ * forgets its own, not another's. Owners that have ended agents share what may be remembered.
+ */
+static struct archive *archive_of(struct directory *directory, uint32_t owner)
+{
+	struct archive *archive;
+
+	list_for_each (it, &directory->archives) {
+		archive = container_of(it, struct archive, link);
+		if (archive->owner == owner)
+			return archive;
+	}
+	return NULL;
+}
+
+static void archive_add(struct directory *directory, struct entry *entry)
+{
+	struct archive *archive = archive_of(directory, entry->card.owner);
+	unsigned share;
+
+	if (!archive && (archive = calloc(1, sizeof(*archive)))) {
+		archive->owner = entry->card.owner;
+		list_init(&archive->ended);
+		list_append(&directory->archives, &archive->link);
+		directory->archive_count++;
+	}
+	if (!archive) { /* no memory: forgotten at once */
+		entry_free(directory, entry);
+		return;
+	}
+	/* The one used last comes last. */
+	list_unlink(&archive->link);
+	list_append(&directory->archives, &archive->link);
+	entry->archive = archive;
+	list_append(&archive->ended, &entry->ended);
+	archive->count++;
+	directory->ended_count++;
+	share = LIMIT_AGENTS_ENDED / directory->archive_count;
+	if (archive->count > share)
+		entry_free(directory, container_of(archive->ended.next, struct entry, ended));
+	if (directory->ended_count > LIMIT_AGENTS_ENDED) {
+		/* Somebody has more than its share of now. */
+		archive = container_of(directory->archives.next, struct archive, link);
+		entry_free(directory, container_of(archive->ended.next, struct entry, ended));
+	}
 }
 
 int directory_reserve(struct directory *directory, uint32_t owner, const char *name,
@@ -168,7 +225,7 @@ int directory_reserve(struct directory *directory, uint32_t owner, const char *n
 	if (!r) {
 		if (former)
 			entry_free(directory, former);
-		list_append(name_bucket(directory, owner, name, len), &entry->by_name);
+		list_append(name_bucket(directory, name, len), &entry->by_name);
 		directory->live_count++;
 		if (above)
 			above->children++;
@@ -271,11 +328,7 @@ void directory_end(struct directory *directory, uint32_t id, enum agent_state st
 		directory->capped_count -= !!entry->card.workspace_bytes;
 		child_count(directory, entry->card.parent, -1);
 		directory->live_count--;
-		list_append(&directory->ended, &entry->ended);
-		directory->ended_count++;
-		if (directory->ended_count > LIMIT_AGENTS_ENDED)
-			entry_free(directory,
-				   container_of(directory->ended.next, struct entry, ended));
+		archive_add(directory, entry);
 	}
 	(void)pthread_mutex_unlock(&directory->lock);
 }
@@ -329,6 +382,39 @@ int directory_group(struct directory *directory, uint32_t id, char *ret_group)
 			       at == ret_group ? "" : "/", chain[i]->id, chain[i]->incarnation);
 	(void)pthread_mutex_unlock(&directory->lock);
 	return depth ? 0 : DIRECTORY_E_UNKNOWN;
+}
+
+int directory_find_any(struct directory *directory, const char *name, size_t len,
+		       struct agent_card *ret_card)
+{
+	const struct entry *found = NULL;
+	bool several = false;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	list_for_each (it, name_bucket(directory, name, len)) {
+		const struct entry *entry = container_of(it, struct entry, by_name);
+
+		if (strlen(entry->card.name) != len || memcmp(entry->card.name, name, len) != 0 ||
+		    (found && found->card.live && !entry->card.live))
+			continue;
+		several = found && found->card.live == entry->card.live;
+		found = entry;
+	}
+	if (found && !several)
+		*ret_card = found->card;
+	(void)pthread_mutex_unlock(&directory->lock);
+	return several ? DIRECTORY_E_SEVERAL : found ? 0 : DIRECTORY_E_UNKNOWN;
+}
+
+struct directory *directory_free(struct directory *directory)
+{
+	if (!directory)
+		return NULL;
+	for (unsigned i = 0; i < BUCKETS; i++)
+		list_for_each_safe (it, &directory->names[i])
+			entry_free(directory, container_of(it, struct entry, by_name));
+	free(directory);
+	return NULL;
 }
 
 bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor)

@@ -5,8 +5,8 @@
  * Directory of spawned agents: who holds which name, on which core they live, how they ended
  *
  * Shared by all cores under one lock, held for a look-up at a time: it is used when agents start,
- * end, and are controlled or listed, not for each message. What ended stays known, the latest
- * LIMIT_AGENTS_ENDED of them, until its name is used again.
+ * end, and are controlled or listed, not for each message. What ended stays known, the latest of each
+ * owner's share of LIMIT_AGENTS_ENDED, until its name is used again.
  */
 
 #include <stdbool.h>
@@ -70,8 +70,9 @@ struct agent_card {
 enum {
 	DIRECTORY_E_TAKEN = 1,
 	DIRECTORY_E_UNKNOWN,
-	DIRECTORY_E_FULL, /* the parent has as many children as it may */
-	DIRECTORY_E_DEEP, /* it is LIMIT_AGENT_DEPTH below a client */
+	DIRECTORY_E_SEVERAL, /* owners have an agent of the name */
+	DIRECTORY_E_FULL,    /* the parent has as many children as it may */
+	DIRECTORY_E_DEEP,    /* it is LIMIT_AGENT_DEPTH below a client */
 };
 
 struct directory;
@@ -110,6 +111,13 @@ int directory_find_name(struct directory *directory, uint32_t owner, const char 
  * that of its parent and a slash. LIMIT_AGENT_GROUP_BYTES are enough. 0 or DIRECTORY_E_UNKNOWN.
  */
 int directory_group(struct directory *directory, uint32_t id, char *ret_group);
+
+/*
+ * Of whatever owner: the one live agent of that name, or the one that ended if none lives.
+ * 0, DIRECTORY_E_UNKNOWN or DIRECTORY_E_SEVERAL.
+ */
+int directory_find_any(struct directory *directory, const char *name, size_t len,
+		       struct agent_card *ret_card);
 
 /* Whether @id is @ancestor or was started below it. */
 bool directory_descends(struct directory *directory, uint32_t id, uint32_t ancestor);

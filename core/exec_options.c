@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "core/limits.h"
-#include "core/user.h"
 
 static enum wire_error cwd_read(void *to, const msgpack_object *value, struct fault *fault)
 {
@@ -54,7 +53,7 @@ static const struct bag_row rows[] = {
 	{"output_max", output_read},
 };
 
-enum wire_error exec_options_init(struct exec_options *options, const struct user *user,
+enum wire_error exec_options_init(struct exec_options *options, const char *user, const char *home,
 				  struct cursor command, struct cursor bag, struct fault *fault)
 {
 	enum wire_error code;
@@ -67,9 +66,10 @@ enum wire_error exec_options_init(struct exec_options *options, const struct use
 	if (!code && bag.pos)
 		code = bag_read("EXEC", bag, rows, sizeof(rows) / sizeof(rows[0]), options, fault);
 	if (!code)
-		code = bag_env_complete(&options->env, user->name, user->home, fault);
+		code = bag_env_complete(&options->env, user, home, fault);
 	if (!code && !options->cwd) {
-		options->cwd = strdup(user->home);
+		options->cwd_is_home = true;
+		options->cwd = strdup(home);
 		code = options->cwd ? WIRE_OK : bag_no_memory(fault);
 	}
 	if (code)

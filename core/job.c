@@ -35,6 +35,7 @@
 #include "core/request.h"
 #include "core/shard.h"
 #include "core/stdin_file.h"
+#include "core/user.h"
 #include "ipc/pack.h"
 #include "sandbox/launch.h"
 
@@ -62,7 +63,8 @@ struct job {
 	struct request request;
 	struct list link; /* in shard->jobs */
 	struct launch launch;
-	uint64_t box_id; /* of the launch of the agent in whose box it runs; 0: on the host */
+	struct user *user; /* whom it runs as, a reference */
+	uint64_t box_id;   /* of the launch of the agent in whose box it runs; 0: on the host */
 	struct exec_options options; /* until the launcher has answered */
 	int child_fds[3];            /* until it was asked: stdin, or -1 for none; stdout; stderr */
 	uint32_t descriptors;        /* of the kernel's budget */
@@ -146,6 +148,8 @@ static void job_free(struct request *request)
 	list_unlink(&job->link);
 	shard->job_count--;
 	output_free(job);
+	quota_give(job->user->owner, QUOTA_COMMANDS);
+	(void)user_unref(job->user);
 	free(job);
 }
 
@@ -215,11 +219,11 @@ static void job_fail(struct job *job, enum wire_error code, const char *text)
 
 static void on_timer(struct timer *timer);
 
-/* Without the launcher. Not reaped yet, so the id is still the command's; same user, so allowed. */
-static void kill_group(struct job *job)
+/* Without the launcher. Not reaped yet, so the id is still the command's. False: it is another user's. */
+static bool kill_group(struct job *job)
 {
 	CHECK(job->child.pid > 1);
-	(void)kill(-job->child.pid, SIGKILL);
+	return !kill(-job->child.pid, SIGKILL) || errno != EPERM;
 }
 
 static void kill_later(struct job *job)
@@ -228,12 +232,13 @@ static void kill_later(struct job *job)
 
 	if (timer_set(&shard->timers, &job->timer, shard->now_ns + KILL_RETRY_MS * CLOCK_NS_PER_MS,
 		      on_timer))
-		kill_group(job);
+		(void)kill_group(job);
 }
 
 static void job_kill(struct job *job)
 {
 	struct shard *shard = job->request.shard;
+	struct fault fault;
 	int r;
 
 	job->kill_wanted = true;
@@ -245,7 +250,13 @@ static void job_kill(struct job *job)
 	if (job->state != JOB_RUNNING || job->kill_pending)
 		return;
 	if (!channel_is_open(shard)) {
-		kill_group(job);
+		/* One that cannot be ended is reaped when it ends by itself; nobody has to wait for that. */
+		if (!kill_group(job) && job->request.conn) {
+			(void)fault_set(
+				&fault, WIRE_UNAVAILABLE,
+				"the launcher is gone, and nobody else may end the command; restart the kernel");
+			request_abort(&job->request, &fault);
+		}
 		return;
 	}
 	r = channel_signal(shard, &job->launch, SIGKILL, true);
@@ -519,7 +530,7 @@ static int on_send(struct launch *launch, int channel)
 {
 	struct job *job = container_of(launch, struct job, launch);
 	struct shard *shard = job->request.shard;
-	const struct user *user = &shard->kernel->user;
+	const struct user *user = job->user;
 	const struct launch_spec spec = {
 		.kind = job->box_id ? LAUNCH_ENTER : LAUNCH_PLAIN,
 		.argv = (const char *const *)job->options.argv.items,
@@ -528,7 +539,8 @@ static int on_send(struct launch *launch, int channel)
 		.uid = job->box_id ? 0 : user->uid,
 		.gid = job->box_id ? 0 : user->gid,
 		.groups = job->box_id ? NULL : user->groups,
-		.n_groups = job->box_id ? 0 : (size_t)user->group_count,
+		.n_groups = job->box_id ? 0 : user->group_count,
+		.cwd_or_root = job->options.cwd_is_home,
 		.umask = 022,
 		.box_id = job->box_id,
 	};
@@ -567,7 +579,7 @@ static const struct launch_type launch_type = {
 	.lost = on_lost,
 };
 
-static struct job *job_new(struct shard *shard, struct exec_options *options)
+static struct job *job_new(struct shard *shard, struct user *user, struct exec_options *options)
 {
 	struct job *job = calloc(1, sizeof(*job));
 
@@ -576,6 +588,7 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 	job->out.source.fd = job->err.source.fd = -1;
 	job->child_fds[0] = job->child_fds[1] = job->child_fds[2] = -1;
 	channel_add(shard, &job->launch, &launch_type);
+	job->user = user_ref(user);
 	job->options = *options;
 	job->output_max = options->output_max;
 	job->timeout_ms = options->timeout_ms;
@@ -585,6 +598,7 @@ static struct job *job_new(struct shard *shard, struct exec_options *options)
 enum wire_error job_start(struct call *call, struct exec_options *options, uint64_t box_id)
 {
 	struct shard *shard = call->conn->shard;
+	struct owner *owner = call->conn->user->owner;
 	struct job *job;
 
 	if (!channel_is_open(shard))
@@ -593,10 +607,20 @@ enum wire_error job_start(struct call *call, struct exec_options *options, uint6
 	if (shard->job_count == LIMIT_JOBS_PER_CORE)
 		return fault_set(&call->fault, WIRE_BUSY, "%d commands are running on this core",
 				 LIMIT_JOBS_PER_CORE);
-	job = job_new(shard, options);
-	if (!job)
+	if (quota_take(shard->kernel->config, owner, QUOTA_COMMANDS, &call->fault))
+		return call->fault.code;
+	if (quota_launch(shard->kernel->config, owner, shard->now_ns, &call->fault)) {
+		quota_give(owner, QUOTA_COMMANDS);
+		return call->fault.code;
+	}
+	job = job_new(shard, call->conn->user, options);
+	if (!job) {
+		quota_give(owner, QUOTA_COMMANDS);
 		return fault_set(&call->fault, WIRE_BUSY, "no memory");
+	}
 	if (request_start(&job->request, call, &job_type)) {
+		quota_give(owner, QUOTA_COMMANDS);
+		(void)user_unref(job->user);
 		channel_remove(&job->launch);
 		free(job);
 		return call->fault.code;

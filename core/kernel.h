@@ -27,22 +27,25 @@ struct agent_table;
 struct directory;
 struct files;
 struct launcher;
+struct openers;
 struct shard;
 
 struct kernel {
 	const struct config *config;
 	struct loop_features io;
-	struct user user; /* whom the kernel serves and acts as */
+	struct users *users;
+	struct user *user; /* whom the kernel runs as; of users */
 	struct agent_table *agents;
 	struct directory *directory; /* of those that were spawned */
 	struct launch_probe probe;   /* what this host can confine by */
 	struct files *files;
+	struct openers *openers;
 	struct launcher *launcher;
 
 	unsigned core_count;
 	struct shard *shards[LIMIT_CORES];
-	/* lanes[from][to]; from the cores, then from the file threads */
-	struct lane *lanes[LIMIT_CORES + LIMIT_FILE_THREADS][LIMIT_CORES];
+	/* lanes[from][to]; from the cores, the file threads, the threads of users and of openers */
+	struct lane *lanes[LIMIT_CORES + LIMIT_SIDE_THREADS][LIMIT_CORES];
 
 	int data_fd, agents_fd;   /* DATA_DIR, and agents/ in it */
 	int trash_fd;             /* agents/.trash, emptied by the launcher's remover */
@@ -59,6 +62,7 @@ struct kernel {
 
 	struct descriptors descriptors;
 	struct strays strays;
-	_Atomic bool draining;       /* set once, by main */
-	_Atomic bool launcher_alive; /* cleared once, by main */
+	_Atomic uint32_t box_openers; /* of all cores */
+	_Atomic bool draining;        /* set once, by main */
+	_Atomic bool launcher_alive;  /* cleared once, by main */
 };

@@ -15,10 +15,25 @@ enum {
 	LIMIT_AGENTS = 1 << 16,
 	LIMIT_CONNECTIONS = 32768, /* also bounded by descriptors.h */
 	/*
-	 * Descriptors that are not counted: 20 of the process, 5 of a core (80), 4 of a file thread (8); the rest
-	 * for connections that were accepted and are not placed or turned away yet.
+	 * Descriptors that are not counted: 20 of the process, 5 of a core (80), 4 of a file thread (8), 2 of the
+	 * openers' thread and one of each opener of a user (66); the rest for connections that were accepted
+	 * and are not placed or turned away yet.
 	 */
 	LIMIT_FDS_SPARE = 256,
+	LIMIT_OPERATOR_CONNECTIONS = 16, /* for root alone: it must always get in */
+
+	/*
+	 * Owners: what each gets at most unless [core] says otherwise, operators excepted. A quarter or less of
+	 * what there is, so that no one user keeps it from the others.
+	 */
+	LIMIT_OWNER_CONNECTIONS = 512,
+	LIMIT_OWNER_AGENTS = 1000,
+	LIMIT_OWNER_COMMANDS = 128, /* an eighth of those of one core */
+	LIMIT_OWNER_FILES = 64,     /* an eighth of those of one core */
+	LIMIT_OWNER_REQUESTS = 4096,
+	LIMIT_OWNER_LAUNCH_RATE = 100, /* a second; the launcher manages several hundred */
+	LIMIT_LAUNCH_BURST_S = 2,      /* seconds' worth at once */
+	LIMIT_OWNER_BYTES = 64 << 20,  /* input, output and file contents held for it */
 
 	/* One pass: how much one connection may take before the others get their turn. */
 	LIMIT_FRAMES_PER_PASS = 128,
@@ -66,6 +81,9 @@ enum {
 	LIMIT_AGENT_DEPTH = 8,        /* of agents that start agents; a group within a group each */
 	LIMIT_AGENT_GROUP_BYTES = LIMIT_AGENT_DEPTH * 22, /* two numbers, - and / */
 	LIMIT_AGENT_BINDS = 32,
+	LIMIT_AGENT_PREFIXES = 8, /* of its interpreter */
+	LIMIT_AGENT_NOFILE =
+		4096, /* descriptors of a process, at most; 1024 unless it asks for more */
 	LIMIT_AGENT_CHILDREN = 64, /* live, of one agent */
 	LIMIT_AGENT_MEMORY_BYTES = 512 << 20,
 	LIMIT_AGENT_MEMORY_MIN = 4 << 20,  /* below it, an interpreter cannot say why it fails */
@@ -82,6 +100,15 @@ enum {
 
 	/* READ and WRITE */
 	LIMIT_FILE_THREADS = 2,
+	LIMIT_SIDE_THREADS =
+		LIMIT_FILE_THREADS + 2, /* and those of users and openers; each has lanes */
+	LIMIT_OPENERS = 64,             /* processes, of all users; boxes have theirs besides */
+	LIMIT_OPENERS_PER_USER = 2,  /* so one file that hangs does not hold up the user's others */
+	LIMIT_OPENERS_PER_OWNER = 4, /* with whatever groups */
+	LIMIT_BOX_OPENERS = 128,     /* of all agents; the launcher has 256 in all */
+	LIMIT_OPENER_ANSWER_MS = 10000,
+	LIMIT_OPENER_IDLE_MS = 30000,
+	LIMIT_OPENER_RETRY_MS = 1000,
 	LIMIT_FILES_QUEUED = 512, /* per core; a lane from a file thread holds more */
 	LIMIT_FILES_CONN = 16,    /* of a connection at work or unread; the others wait */
 	LIMIT_FILES_BYTES =

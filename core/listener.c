@@ -3,23 +3,32 @@
 /*
  * A socket file outlives a killed kernel. Whether it is live is asked by connecting and by a NOOP: refused
  * means nobody listens, and the file is removed. Accepted alone means little: the ring of a process that
- * was just killed holds the socket for some moments more, and then lets all go. Core 0 accepts and hands each connection to the core that has
- * the fewest; a connection stays there.
+ * was just killed holds the socket for some moments more, and then lets all go.
+ *
+ * Clients trust a path: so the directory must be one where nobody else can replace the socket, of root or
+ * of the kernel's user, and if all may write there, sticky as /tmp is. There, others can still
+ * take the name first. Who listens on it is never driven out; a socket left behind is removed by
+ * its owner, or by root, and nothing else ever is.
+ *
+ * Core 0 accepts and hands each connection to the core that has the fewest; a connection stays there.
  */
 
 #include "core/listener.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "core/base/check.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
 #include "core/conn.h"
+#include "core/peer.h"
 #include "core/shard.h"
 #include "ipc/frame.h"
 
@@ -86,6 +95,8 @@ static int stale_remove(const char *path, const struct sockaddr_un *addr)
 		return errno == ENOENT ? 0 : err_raise(-errno);
 	if (!S_ISSOCK(st.st_mode))
 		return LISTENER_E_NOT_SOCKET;
+	if (st.st_uid != geteuid() && geteuid() != 0)
+		return LISTENER_E_FOREIGN;
 	r = listened_to(addr);
 	if (r)
 		return r;
@@ -95,7 +106,24 @@ static int stale_remove(const char *path, const struct sockaddr_un *addr)
 	return 0;
 }
 
-int listener_bind(const char *path, int *ret_fd, struct listener_file *ret_file)
+/* 0, LISTENER_E_EXPOSED or -errno. */
+static int place_check(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	CLEANUP(freep)
+	char *dir = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+	struct stat st;
+
+	if (!dir)
+		return err_raise(-ENOMEM);
+	if (stat(dir, &st))
+		return err_raise(-errno);
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return LISTENER_E_EXPOSED;
+	return st.st_mode & S_IWOTH && !(st.st_mode & S_ISVTX) ? LISTENER_E_EXPOSED : 0;
+}
+
+int listener_bind(const char *path, unsigned mode, int *ret_fd, struct listener_file *ret_file)
 {
 	CLEANUP(fd_closep) int fd = -1;
 	struct sockaddr_un addr;
@@ -105,6 +133,8 @@ int listener_bind(const char *path, int *ret_fd, struct listener_file *ret_file)
 
 	r = address(path, &addr);
 	if (!r)
+		r = place_check(path);
+	if (!r)
 		r = stale_remove(path, &addr);
 	if (r)
 		return r > 0 ? r : err_trace(r);
@@ -112,7 +142,7 @@ int listener_bind(const char *path, int *ret_fd, struct listener_file *ret_file)
 	if (fd < 0)
 		return err_raise(-errno);
 	/* The mode must be right from the first instant; chmod() after bind() would leave a window. */
-	umask_before = umask(0177);
+	umask_before = umask(0777 & ~mode);
 	r = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) ? -errno : 0;
 	(void)umask(umask_before);
 	if (r == -EADDRINUSE)
@@ -121,6 +151,8 @@ int listener_bind(const char *path, int *ret_fd, struct listener_file *ret_file)
 		return err_raise(r);
 	if (listen(fd, BACKLOG) || lstat(path, &st))
 		return err_raise(-errno);
+	if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
+		return LISTENER_E_EXPOSED;
 	*ret_file = (struct listener_file){.dev = st.st_dev, .ino = st.st_ino};
 	*ret_fd = TAKE_FD(fd);
 	return 0;
@@ -166,27 +198,34 @@ void listener_forget(struct shard *shard)
 	descriptors_give_connection(&shard->kernel->descriptors);
 }
 
-/* Best effort: a client that is turned away learns why. */
-static void turn_away(int fd)
+void listener_turn_away(int fd, enum wire_error code, const char *message)
 {
-	static const char message[] = "the kernel has as many connections as it may";
-	uint8_t bytes[FRAME_HEADER_BYTES + 4 + sizeof(message)] = {0};
+	uint8_t bytes[FRAME_HEADER_BYTES + 5 + UINT8_MAX] = {0};
+	size_t len = strnlen(message, UINT8_MAX);
 	struct frame frame = {
 		.flags = WIRE_FLAG_REPLY | WIRE_FLAG_ERROR,
-		.body_len = 4 + sizeof(message),
+		.body_len = (uint32_t)len + 5,
 	};
 	uint8_t *body = bytes + FRAME_HEADER_BYTES;
 
-	/* [BUSY, message, {}] by hand: a fixarray, a fixint, a str8, an empty fixmap. */
+	/* [code, message, {}] by hand: a fixarray, a fixint, a str8, an empty fixmap. */
+	CHECK(code < 0x80);
 	body[0] = 0x93;
-	body[1] = WIRE_BUSY;
+	body[1] = (uint8_t)code;
 	body[2] = 0xd9;
-	body[3] = sizeof(message) - 1;
-	memcpy(body + 4, message, sizeof(message) - 1);
-	body[4 + sizeof(message) - 1] = 0x80;
+	body[3] = (uint8_t)len;
+	memcpy(body + 4, message, len);
+	body[4 + len] = 0x80;
 	frame_write(bytes, &frame);
-	(void)send(fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)send(fd, bytes, FRAME_HEADER_BYTES + frame.body_len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	(void)close(fd);
+}
+
+/* Some connections are kept for operators, who must get in to end what takes all others. */
+static bool connection_take(struct kernel *kernel, int fd)
+{
+	return descriptors_take_connection(&kernel->descriptors, false) ||
+	       (peer_is_operator(fd) && descriptors_take_connection(&kernel->descriptors, true));
 }
 
 static void on_accepted(struct loop_source *source, int fd)
@@ -194,8 +233,8 @@ static void on_accepted(struct loop_source *source, int fd)
 	struct shard *shard = container_of(source, struct shard, listener);
 	struct shard *to;
 
-	if (!descriptors_take_connection(&shard->kernel->descriptors)) {
-		turn_away(fd);
+	if (!connection_take(shard->kernel, fd)) {
+		listener_turn_away(fd, WIRE_BUSY, "the kernel has as many connections as it may");
 		return;
 	}
 	to = place(shard);

@@ -37,6 +37,7 @@
 #include "core/directory.h"
 #include "core/files.h"
 #include "core/kernel.h"
+#include "core/openers.h"
 #include "core/shard.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/launch.h"
@@ -107,7 +108,7 @@ static int privileges_drop(void)
 
 static int lanes_new(struct kernel *kernel)
 {
-	for (unsigned from = 0; from < kernel->core_count + LIMIT_FILE_THREADS; from++) {
+	for (unsigned from = 0; from < kernel->core_count + LIMIT_SIDE_THREADS; from++) {
 		for (unsigned to = 0; to < kernel->core_count; to++) {
 			struct lane *lane = aligned_alloc(64, sizeof(struct lane));
 
@@ -122,8 +123,10 @@ static int lanes_new(struct kernel *kernel)
 
 static int kernel_build(struct kernel *kernel)
 {
-	int r = user_init(&kernel->user, geteuid());
+	int r = users_new(kernel, &kernel->users);
 
+	if (!r)
+		kernel->user = users_own(kernel->users);
 	if (!r)
 		r = agent_table_new(kernel->core_count, &kernel->agents);
 	if (!r)
@@ -134,6 +137,10 @@ static int kernel_build(struct kernel *kernel)
 		r = shard_new(kernel, i, &kernel->shards[i]);
 	if (!r)
 		r = files_start(kernel, &kernel->files);
+	if (!r)
+		r = openers_start(kernel, &kernel->openers);
+	if (!r)
+		r = users_start(kernel->users);
 	if (!r && getrandom(&kernel->epoch, sizeof(kernel->epoch), 0) != sizeof(kernel->epoch))
 		r = err_raise(-EIO);
 	kernel->epoch >>= 1; /* fits the signed integers of every client language */
@@ -147,7 +154,7 @@ static void kernel_free(struct kernel *kernel)
 {
 	for (unsigned i = 0; i < kernel->core_count; i++)
 		kernel->shards[i] = shard_free(kernel->shards[i]);
-	for (unsigned from = 0; from < kernel->core_count + LIMIT_FILE_THREADS; from++)
+	for (unsigned from = 0; from < kernel->core_count + LIMIT_SIDE_THREADS; from++)
 		for (unsigned to = 0; to < kernel->core_count; to++)
 			free(kernel->lanes[from][to]);
 	kernel->agents = agent_table_free(kernel->agents);
@@ -158,7 +165,7 @@ static void kernel_free(struct kernel *kernel)
 	kernel->trash_fd = fd_close(kernel->trash_fd);
 	kernel->listen_fd = fd_close(kernel->listen_fd);
 	strays_deinit(&kernel->strays);
-	user_deinit(&kernel->user);
+	kernel->users = users_free(kernel->users);
 }
 
 static int io_choose(struct kernel *kernel)
@@ -218,12 +225,18 @@ static int groups_open(struct kernel *kernel)
 static int socket_open(struct kernel *kernel)
 {
 	const char *path = kernel->config->socket_path;
-	int r = listener_bind(path, &kernel->listen_fd, &kernel->socket_file);
+	int r = listener_bind(path, kernel->config->socket_mode, &kernel->listen_fd,
+			      &kernel->socket_file);
 
 	if (r == LISTENER_E_LIVE)
 		FATAL("%s: a kernel is already listening there; stop it or give --socket", path);
 	else if (r == LISTENER_E_NOT_SOCKET)
 		FATAL("%s: exists and is not a socket; remove it or give --socket", path);
+	else if (r == LISTENER_E_FOREIGN)
+		FATAL("%s: the socket of another user; give another path with --socket", path);
+	else if (r == LISTENER_E_EXPOSED)
+		FATAL("%s: others could replace a socket there: its directory must belong to root or this user, and if all may write there be sticky, as /tmp is; give another path with --socket",
+		      path);
 	else if (r == LISTENER_E_TOO_LONG)
 		FATAL("%s: a socket path may have 107 bytes; give a shorter --socket", path);
 	else if (r)
@@ -327,7 +340,7 @@ static void sandbox_report(const struct kernel *kernel)
 
 static int kernel_run(struct kernel *kernel, int signal_fd)
 {
-	bool files_ended;
+	bool threads_ended;
 
 	if (cores_start(kernel)) {
 		listener_unbind(kernel->config->socket_path, &kernel->socket_file);
@@ -336,7 +349,7 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 	sandbox_report(kernel);
 	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u pid=%d", CLOVE_VERSION,
 		 kernel->config->socket_path, kernel->core_count,
-		 loop_backend_name(kernel->io.backend), kernel->user.uid, getpid());
+		 loop_backend_name(kernel->io.backend), kernel->user->uid, getpid());
 	supervise(kernel, signal_fd);
 	signals_unblock();
 	drain(kernel);
@@ -346,10 +359,11 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 		(void)strays_end(kernel, true);
 	listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 	launcher_stop(kernel->launcher);
-	files_ended = files_stop(kernel->files);
+	threads_ended = openers_stop(kernel->openers) & files_stop(kernel->files) &
+			users_stop(kernel->users);
 	log_info("stopped", "epoch=%llu", (unsigned long long)kernel->epoch);
-	/* A file thread that hangs in a file system still uses the kernel's memory: leave it be. */
-	if (!files_ended)
+	/* A thread that hangs in a file system or a user database still uses the kernel's memory: leave it be. */
+	if (!threads_ended)
 		_exit(EXIT_SUCCESS);
 	kernel_free(kernel);
 	return EXIT_SUCCESS;

@@ -7,6 +7,7 @@
 #include "core/fair.h"
 #include "core/limits.h"
 #include "core/shard.h"
+#include "core/user.h"
 
 static void unbind(struct request *request)
 {
@@ -17,16 +18,18 @@ static void unbind(struct request *request)
 	conn->in_flight--;
 	conn->held_bytes -= request->held;
 	request->shard->held_bytes -= request->held;
+	quota_uncharge(conn->user->owner, request->held);
 	request->held = 0;
+	quota_give(conn->user->owner, QUOTA_REQUESTS);
 	request->conn = NULL;
 	if (request->type->unbound)
 		request->type->unbound(request, conn);
 	conn_rest(conn);
 }
 
-/* Answers with an error now, and leaves the work to itself. */
-static void abort_with(struct request *request, const struct fault *fault)
+void request_abort(struct request *request, const struct fault *fault)
 {
+	CHECK(request->conn);
 	conn_reply_error(request->conn, request->op, request->id, fault);
 	unbind(request);
 	request->type->abandon(request);
@@ -49,7 +52,7 @@ static void on_deadline(struct timer *timer)
 				"the deadline passed; the call goes on, its outcome is unknown");
 		fault.outcome_unknown = true;
 	}
-	abort_with(request, &fault);
+	request_abort(request, &fault);
 }
 
 bool request_cancel(struct request *request)
@@ -60,7 +63,7 @@ bool request_cancel(struct request *request)
 	if (!call_off(request))
 		return false;
 	(void)fault_set(&fault, WIRE_CANCELLED, "ended by CANCEL");
-	abort_with(request, &fault);
+	request_abort(request, &fault);
 	return true;
 }
 
@@ -84,10 +87,14 @@ enum wire_error request_start(struct request *request, struct call *call,
 	if (call->has_deadline && !call->deadline_ms)
 		return fault_set(&call->fault, WIRE_TIMEOUT,
 				 "the answer would have to be waited for, and the deadline is 0");
+	if (quota_take(shard->kernel->config, conn->user->owner, QUOTA_REQUESTS, &call->fault))
+		return call->fault.code;
 	if (call->has_deadline &&
 	    timer_set(&shard->timers, &request->deadline,
-		      shard->now_ns + call->deadline_ms * CLOCK_NS_PER_MS, on_deadline))
+		      shard->now_ns + call->deadline_ms * CLOCK_NS_PER_MS, on_deadline)) {
+		quota_give(conn->user->owner, QUOTA_REQUESTS);
 		return fault_set(&call->fault, WIRE_BUSY, "no memory for a timer");
+	}
 	conn->in_flight++;
 	list_append(&conn->requests, &request->link);
 	return WIRE_OK;
@@ -99,16 +106,20 @@ static void hold(struct request *request)
 	const struct request_type *type = request->type;
 	struct shard *shard = request->shard;
 	struct conn *conn = request->conn;
+	size_t weight;
 
 	timer_unset(&shard->timers, &request->deadline);
 	list_unlink(&request->link);
 	list_append(&conn->held, &request->link);
 	if (!type->weight)
 		return;
-	if (!fair_share(conn->held_bytes, type->weight(request), shard->held_bytes,
-			LIMIT_HELD_CORE_BYTES))
+	weight = type->weight(request);
+	if (!fair_share(conn->held_bytes, weight, shard->held_bytes, LIMIT_HELD_CORE_BYTES) ||
+	    !quota_charge(conn->user->owner, weight)) {
 		type->shed(request);
-	request->held = type->weight(request);
+		return;
+	}
+	request->held = weight;
 	conn->held_bytes += request->held;
 	shard->held_bytes += request->held;
 }

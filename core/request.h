@@ -5,9 +5,9 @@
  * Request: a call whose answer comes later
  *
  * Embedded at the head of the object that does the work (a job, a file operation). It is answered once:
- * by the work (request_finish), by CANCEL, or by the caller's deadline; in the last two cases, and
- * when the client goes, abandon() tells the work that nobody waits any more. The work always ends
- * with request_finish(), which frees it when it has been answered or abandoned.
+ * by the work (request_finish), by CANCEL, by the caller's deadline, or when the work cannot be ended
+ * (request_abort); in the last three cases, and when the client goes, abandon() tells the work that nobody waits
+ * any more. The work always ends with request_finish(), which frees it when it has been answered or abandoned.
  *
  * CANCEL ends only what can be called off; a deadline ends the wait for anything, and its error
  * says whether the outcome is known.
@@ -38,7 +38,7 @@ struct request_type {
 	void (*unbound)(struct request *request, struct conn *conn);
 	/* Bytes of the result, while it waits for room in the output. */
 	size_t (*weight)(struct request *request);
-	/* That is above the connection's share: keeps an answer without them. */
+	/* That is above the connection's share, or its owner's: keeps an answer without them. */
 	void (*shed)(struct request *request);
 };
 
@@ -48,7 +48,7 @@ struct request {
 	struct conn *conn; /* NULL once nobody waits */
 	struct list link;
 	struct timer deadline;
-	size_t held; /* bytes that count in conn->held_bytes */
+	size_t held; /* bytes that count in conn->held_bytes, and against the owner */
 	uint64_t id;
 	uint16_t op;
 };
@@ -63,6 +63,9 @@ enum wire_error request_start(struct request *request, struct call *call,
 
 /* The work is over: answers if somebody waits, as soon as there is room; then frees. */
 void request_finish(struct request *request);
+
+/* Answers with @fault now, and abandons the work. */
+void request_abort(struct request *request, const struct fault *fault);
 
 /* For CANCEL: answers CANCELLED and abandons the work. False: it cannot be kept from happening, and goes on. */
 bool request_cancel(struct request *request);

@@ -193,7 +193,7 @@ static void wake_others(struct shard *shard)
 
 static unsigned lane_sources(const struct kernel *kernel)
 {
-	return kernel->core_count + LIMIT_FILE_THREADS;
+	return kernel->core_count + LIMIT_SIDE_THREADS;
 }
 
 static bool lanes_pending(struct shard *shard)
@@ -344,6 +344,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->dirty);
 	list_init(&shard->carried);
 	list_init(&shard->unparsed);
+	list_init(&shard->unknown);
 	list_init(&shard->parcels);
 	list_init(&shard->children);
 	list_init(&shard->jobs);

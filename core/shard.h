@@ -82,6 +82,7 @@ struct shard {
 	struct list carried; /* have input that may be parsed now */
 	struct list
 		unparsed; /* struct conn with input kept; who got none for the longest time first */
+	struct list unknown; /* struct conn, by carried: their owners are being looked up */
 	struct list parcels; /* wait for room in a lane */
 	struct out out;
 	uint32_t wake_mask; /* cores that got work in this pass */

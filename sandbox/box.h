@@ -61,7 +61,8 @@ struct box_terms {
 	size_t n_groups;
 	struct launch_rlimits rlimits;
 	struct launch_limits limits;
-	uint32_t layers; /* in force before the box builds itself: those of the cgroup */
+	uint64_t unmapped; /* bit i: binds[i] is shown with the ids it has */
+	uint32_t layers;   /* in force before the box builds itself: those of the cgroup */
 	const char *const *rw_paths; /* ends with NULL */
 	const char *cgroup;          /* its group; "": none */
 };
@@ -129,6 +130,8 @@ int box_root_dev(struct box_root *root);
  * of the same user finds it again by its path. A descriptor or -errno.
  */
 int box_bind_open(int fd, uint64_t attributes);
+/* As box_bind_open(), with ids mapped as in the user namespace @ids; -EINVAL: not by this file system. */
+int box_bind_open_mapped(int fd, uint64_t attributes, int ids);
 int box_bind_reopen(int fd, uint64_t attributes);
 uint64_t box_bind_attributes(const struct launch_bind *bind);
 int box_bind_path(int dir, const char *path, uint64_t attributes);

@@ -211,6 +211,10 @@ static int open_streams(struct init *init)
 			return -errno;
 		if (ends[0] >= 0 && fcntl(ends[0], F_SETFL, O_NONBLOCK) < 0)
 			return -errno;
+		/* The program of another user shall be able to open its own /dev/stdout. */
+		if (ends[0] >= 0 && !is_sandboxed(init) && init->job->spec->uid != geteuid() &&
+		    fchown(ends[1], init->job->spec->uid, init->job->spec->gid) < 0)
+			return -errno;
 		init->ends[i] = ends[0];
 		init->write_ends[i] = ends[1];
 		init->program.fds[1 + i] = ends[1];

@@ -31,6 +31,9 @@ static int enter(void)
 	/* Before the uid is the agent's, which would like to look into this process. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
+	r = identity_leave_keys((uid_t)-1);
+	if (r)
+		return r;
 	if (setns(NAMESPACES_FD, CLONE_NEWUSER | CLONE_NEWNS) < 0)
 		return -errno;
 	(void)close(NAMESPACES_FD);

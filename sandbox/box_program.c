@@ -38,6 +38,7 @@
 enum {
 	MEMLOCK_BYTES = 64 << 10,
 	SIGPENDING_MAX = 256,
+	NOFILE_SOFT = 1024,
 };
 
 static bool is_sandboxed(const struct box_program *program)
@@ -96,6 +97,22 @@ static int set_limit(int resource, uint64_t value)
 	return setrlimit((__rlimit_resource_t)resource, &limit) < 0 ? -errno : 0;
 }
 
+/* The soft limit stays what programs expect, of whom some walk through all below it, or use select(). */
+static int set_nofile(uint64_t value)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return -errno;
+	if (value < limit.rlim_max)
+		limit.rlim_max = value;
+	if (limit.rlim_cur > NOFILE_SOFT)
+		limit.rlim_cur = NOFILE_SOFT;
+	if (limit.rlim_cur > limit.rlim_max)
+		limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &limit) < 0 ? -errno : 0;
+}
+
 /* What stands in where no cgroup holds the limit; it is of each process, or of the uid in the box. */
 static int set_stand_ins(struct box_program *program)
 {
@@ -124,7 +141,7 @@ static int set_rlimits(struct box_program *program)
 		return -errno;
 	r = set_limit(RLIMIT_CORE, 0);
 	if (!r && rlimits->nofile)
-		r = set_limit(RLIMIT_NOFILE, rlimits->nofile);
+		r = set_nofile(rlimits->nofile);
 	if (!r && rlimits->nproc)
 		r = set_limit(RLIMIT_NPROC, rlimits->nproc);
 	if (!r && rlimits->fsize_bytes)
@@ -150,8 +167,9 @@ static int set_nice(struct box_program *program)
 static int set_groups(struct box_program *program)
 {
 	const struct launch_spec *spec = program->spec;
+	int r = is_sandboxed(program) ? 0 : identity_leave_keys(spec->uid);
 
-	return is_sandboxed(program) ? 0 : identity_set_groups(spec->groups, spec->n_groups);
+	return r || is_sandboxed(program) ? r : identity_set_groups(spec->groups, spec->n_groups);
 }
 
 static int set_gid(struct box_program *program)
@@ -185,7 +203,7 @@ static int no_new_privs(struct box_program *program)
 static int enter_cwd(struct box_program *program)
 {
 	(void)umask(program->spec->umask);
-	return chdir(program->spec->cwd) < 0 ? -errno : 0;
+	return program_enter_cwd(program->spec);
 }
 
 static int restrict_files(struct box_program *program)

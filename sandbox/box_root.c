@@ -57,6 +57,21 @@ int box_bind_open(int fd, uint64_t attributes)
 	return prepare(mount_open_tree(fd, "", AT_EMPTY_PATH), attributes);
 }
 
+int box_bind_open_mapped(int fd, uint64_t attributes, int ids)
+{
+	int tree = mount_open_tree(fd, "", AT_EMPTY_PATH);
+
+	if (tree < 0)
+		return -errno;
+	if (mount_map_ids(tree, attributes, ids, MOUNT_RECURSIVE) < 0) {
+		int error = errno;
+
+		(void)close(tree);
+		return -error;
+	}
+	return tree;
+}
+
 /*
  * A descriptor from outside names a mount of another mount namespace, which cannot be bound here.
  * Its path can be opened here; it must lead to the very same file.

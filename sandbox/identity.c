@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/keyctl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sandbox/spec.h"
@@ -17,6 +19,14 @@ static bool groups_are(const gid_t *groups, size_t n_groups)
 
 	return n >= 0 && (size_t)n == n_groups &&
 	       (n == 0 || !memcmp(own, groups, n_groups * sizeof(*groups)));
+}
+
+int identity_leave_keys(uid_t uid)
+{
+	if (uid == geteuid() || syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) >= 0)
+		return 0;
+	/* A system without keys, or a container that lets nobody at them. */
+	return errno == ENOSYS || errno == EPERM ? 0 : -errno;
 }
 
 int identity_set_groups(const gid_t *groups, size_t n_groups)

@@ -12,6 +12,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/*
+ * A session keyring of its own, before it becomes another user: by the launcher's it would hold the
+ * launcher's keys, and share some with every other user.
+ */
+int identity_leave_keys(uid_t uid);
 int identity_set_groups(const gid_t *groups, size_t n_groups);
 int identity_set_gid(gid_t gid);
 int identity_set_uid(uid_t uid);

@@ -298,6 +298,7 @@ int launch_recv(int channel, struct launch_reply *ret_reply)
 	ret_reply->program = body.program;
 	ret_reply->layers = body.layers;
 	ret_reply->landlock_abi = body.landlock_abi;
+	ret_reply->unmapped = body.unmapped;
 	memcpy(ret_reply->reason, body.reason, sizeof(ret_reply->reason));
 	return 0;
 }

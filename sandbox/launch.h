@@ -155,6 +155,7 @@ struct launch_reply {
 	pid_t program;         /* of LAUNCHED: the program; of PLAIN and ENTER the same as pid */
 	uint32_t layers;       /* of LAUNCHED: bits 1 << LAUNCH_LAYER_x in force */
 	uint32_t landlock_abi; /* of LAUNCHED: 0 without Landlock */
+	uint64_t unmapped;     /* of LAUNCHED: bit i, binds[i] has not its owner's rights */
 	/*
 	 * Owned by the caller, close-on-exec. -1 if no process was made, or if the kernel had no
 	 * descriptor left: as the process is its child, pidfd_open(pid) is then still safe.

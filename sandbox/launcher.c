@@ -51,7 +51,7 @@ enum {
 	CONTROL_FD = 3,
 	SWEEP_INTERVAL_MS = 1000, /* only while something has exited that is not reaped */
 	/* Control, epoll, peers, openers, and the descriptors of one hostile message. */
-	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
+	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + 2 * LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
 	CHILDREN_MIN = 16,
 	CGROUPS_PER_SWEEP = 256,
 };
@@ -59,10 +59,14 @@ enum {
 #define HELPER_UID \
 	((uid_t)-1) /* nobody's, whose share of openers the kernel's helpers are counted against */
 
-struct opener {
+/*
+ * The launcher keeps a copy of an opener's end of its socket, which says when the kernel has closed
+ * the other: the opener itself may hang, or be stopped by its user.
+ */
+struct opener_process {
 	struct list in_server;
-	struct watch exit_watch;
-	int pidfd;
+	struct watch exit_watch, sock_watch;
+	int pidfd, sock; /* sock -1: it goes on when the kernel has closed its end */
 	uid_t uid;
 };
 
@@ -78,18 +82,29 @@ void launcher_unwatch(struct server *server, int fd)
 	(void)epoll_ctl(server->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static void opener_free(struct server *server, struct opener *opener)
+static void opener_free(struct server *server, struct opener_process *opener)
 {
 	launcher_unwatch(server, opener->pidfd);
+	if (opener->sock >= 0) {
+		launcher_unwatch(server, opener->sock);
+		/* Somebody just forked may have a copy for a moment; the kernel is to know at once. */
+		(void)shutdown(opener->sock, SHUT_RDWR);
+		(void)close(opener->sock);
+	}
 	(void)fd_close(opener->pidfd);
 	list_unlink(&opener->in_server);
 	server->n_openers--;
 	free(opener);
 }
 
+static void opener_kill(const struct opener_process *opener)
+{
+	(void)syscall(SYS_pidfd_send_signal, opener->pidfd, SIGKILL, NULL, 0);
+}
+
 static void opener_on_exit(struct server *server, struct watch *watch, uint32_t events)
 {
-	struct opener *opener = container_of(watch, struct opener, exit_watch);
+	struct opener_process *opener = container_of(watch, struct opener_process, exit_watch);
 	siginfo_t info;
 
 	(void)events;
@@ -97,18 +112,28 @@ static void opener_on_exit(struct server *server, struct watch *watch, uint32_t 
 	opener_free(server, opener);
 }
 
+static void opener_on_hangup(struct server *server, struct watch *watch, uint32_t events)
+{
+	struct opener_process *opener = container_of(watch, struct opener_process, sock_watch);
+
+	(void)events;
+	launcher_unwatch(server, opener->sock);
+	opener_kill(opener);
+}
+
 static bool opener_fits(const struct server *server, uid_t uid)
 {
 	unsigned n_of_uid = 0;
 
 	list_for_each (it, &server->openers)
-		n_of_uid += container_of(it, struct opener, in_server)->uid == uid;
+		n_of_uid += container_of(it, struct opener_process, in_server)->uid == uid;
 	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < LAUNCHER_OPENERS_MAX;
 }
 
-int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg), void *arg)
+int launcher_opener_add(struct server *server, uid_t uid, int sock, void (*run)(void *arg),
+			void *arg)
 {
-	struct opener *opener;
+	struct opener_process *opener;
 	pid_t pid;
 	int r;
 
@@ -117,23 +142,32 @@ int launcher_opener_add(struct server *server, uid_t uid, void (*run)(void *arg)
 	opener = calloc(1, sizeof(*opener));
 	if (!opener)
 		return -ENOMEM;
+	opener->sock = sock < 0 ? -1 : fcntl(sock, F_DUPFD_CLOEXEC, 0);
+	if (sock >= 0 && opener->sock < 0) {
+		free(opener);
+		return -EMFILE;
+	}
 
 	pid = launcher_clone(0, -1, &opener->pidfd);
 	if (pid == 0)
 		run(arg);
 	if (pid < 0) {
+		(void)fd_close(opener->sock);
 		free(opener);
 		return pid;
 	}
 	opener->uid = uid;
 	opener->exit_watch.fn = opener_on_exit;
+	opener->sock_watch.fn = opener_on_hangup;
 	list_append(&server->openers, &opener->in_server);
 	server->n_openers++;
 	r = launcher_watch(server, opener->pidfd, EPOLLIN, &opener->exit_watch);
+	if (!r && opener->sock >= 0) /* EPOLLHUP comes unasked */
+		r = launcher_watch(server, opener->sock, 0, &opener->sock_watch);
 	if (r) {
 		siginfo_t info;
 
-		(void)kill(pid, SIGKILL);
+		opener_kill(opener);
 		(void)waitid(P_PIDFD, (id_t)opener->pidfd, &info, WEXITED | __WALL);
 		opener_free(server, opener);
 	}
@@ -161,7 +195,7 @@ static int opener_add(struct server *server, struct host_opener *opener)
 	for (size_t i = 0; i < opener->n_ids; i++)
 		if (opener->ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
 			return -EINVAL;
-	return launcher_opener_add(server, opener->ids[0], host_opener_run, opener);
+	return launcher_opener_add(server, opener->ids[0], opener->sock, host_opener_run, opener);
 }
 
 static bool is_seqpacket(int fd)
@@ -275,10 +309,11 @@ static void serve_control(struct server *server)
 		r = packet_send(sock, &head, &server->host.probe, sizeof(server->host.probe), NULL,
 				0, MSG_DONTWAIT);
 	} else if (packet->head.op == PACKET_REMOVE && !packet->body_len) {
-		r = launcher_opener_add(server, HELPER_UID, remover_start,
+		/* Nobody has to wait for it: it ends by itself. */
+		r = launcher_opener_add(server, HELPER_UID, -1, remover_start,
 					&(struct remover_job){sock, packet->fds[1]});
 	} else if (packet->head.op == PACKET_MEASURER && !packet->body_len) {
-		r = launcher_opener_add(server, HELPER_UID, measurer_begin, &sock);
+		r = launcher_opener_add(server, HELPER_UID, sock, measurer_begin, &sock);
 	} else if (packet->head.op == PACKET_CGROUPS) {
 		serve_cgroups(server, sock);
 		r = 0;
@@ -385,10 +420,9 @@ static void server_deinit(struct server *server)
 	list_for_each_safe (it, &server->peers)
 		launcher_peer_free(server, container_of(it, struct peer, in_server));
 	list_for_each_safe (it, &server->openers) {
-		struct opener *opener = container_of(it, struct opener, in_server);
+		struct opener_process *opener = container_of(it, struct opener_process, in_server);
 
-		/* One that hangs in a file system would not notice that its socket ended. */
-		(void)syscall(SYS_pidfd_send_signal, opener->pidfd, SIGKILL, NULL, 0);
+		opener_kill(opener);
 		opener_free(server, opener);
 	}
 	CHECK(server->n_children == 0);

@@ -26,6 +26,7 @@
 #include "sandbox/box.h"
 #include "sandbox/enter.h"
 #include "sandbox/identity.h"
+#include "sandbox/idmap.h"
 #include "sandbox/launcher_priv.h"
 #include "sandbox/limits.h"
 #include "sandbox/mount_api.h"
@@ -195,25 +196,67 @@ static int hand_over(const struct launch_spec *spec, const int *fds)
 	return 0;
 }
 
+/*
+ * The mount of a bind, with its user's rights where that can be. Without, an agent gets by a bind for
+ * reading what everybody may read; for writing there would be next to nothing, and what it made
+ * would be nobody's: that is refused. A descriptor or -errno, with words where they help.
+ */
+static int open_bind(const struct launch_spec *spec, size_t i, int fd, int ids,
+		     struct box_terms *terms, struct spec_reason *reterr_reason)
+{
+	const struct launch_bind *bind = &spec->box.binds[i];
+	uint64_t attributes = box_bind_attributes(bind);
+	int tree;
+
+	if (ids < 0 || !(bind->flags & LAUNCH_BIND_OWNER))
+		return box_bind_open(fd, attributes);
+	tree = box_bind_open_mapped(fd, attributes, ids);
+	if (tree != -EINVAL)
+		return tree;
+	if (bind->flags & LAUNCH_BIND_RW) {
+		(void)snprintf(reterr_reason->text, sizeof(reterr_reason->text),
+			       "%.40s: its file system has no id-mapped mounts", bind->target);
+		return -ENOTSUP;
+	}
+	terms->unmapped |= UINT64_C(1) << i;
+	return box_bind_open(fd, attributes);
+}
+
+static bool has_owners_binds(const struct launch_box *box)
+{
+	for (size_t i = 0; i < box->n_binds; i++)
+		if (box->binds[i].flags & LAUNCH_BIND_OWNER)
+			return true;
+	return false;
+}
+
 /* Replaces what is to be mounted by its mount. 0 or -errno. */
-static int open_mounts(const struct launch_spec *spec, int *fds, enum launch_step *reterr_step)
+static int open_mounts(const struct launch_spec *spec, int *fds, struct box_terms *terms,
+		       struct refusal *reterr_refusal)
 {
 	const struct launch_box *box = &spec->box;
+	CLEANUP(fd_closep) int ids = -1;
 
-	*reterr_step = LAUNCH_STEP_MOUNT_WORKSPACE;
+	reterr_refusal->step = LAUNCH_STEP_MOUNT_BINDS;
+	if (has_owners_binds(box)) {
+		ids = idmap_open(box->bind_uid, spec->uid, box->bind_gid, spec->gid);
+		if (ids < 0)
+			return ids;
+	}
+	reterr_refusal->step = LAUNCH_STEP_MOUNT_WORKSPACE;
 	for (size_t i = 0; i <= box->n_binds; i++) {
 		uint32_t index = i ? box->binds[i - 1].fd : box->workspace_fd;
 		int tree;
 
 		if (index == SPEC_NO_FD)
 			continue;
-		tree = box_bind_open(fds[index], i ? box_bind_attributes(&box->binds[i - 1])
-						   : MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+		tree = i ? open_bind(spec, i - 1, fds[index], ids, terms, &reterr_refusal->reason)
+			 : box_bind_open(fds[index], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
 		if (tree < 0)
 			return tree;
 		(void)close(fds[index]);
 		fds[index] = tree;
-		*reterr_step = LAUNCH_STEP_MOUNT_BINDS;
+		reterr_refusal->step = LAUNCH_STEP_MOUNT_BINDS;
 	}
 	return 0;
 }
@@ -298,7 +341,6 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 	CLEANUP(fd_closep) int lifeline = -1;
 	unsigned long flags = 0;
 	enum launch_layer missing = host_missing(&server->host, spec);
-	enum launch_step step;
 	int ends[2], r;
 
 	if (missing != LAUNCH_LAYER_COUNT) {
@@ -314,16 +356,16 @@ int launcher_box_start(struct server *server, struct child *child, const struct 
 		return -1;
 	if (is_sandboxed(spec)) {
 		flags = NAMESPACES | (needs_own_net(server, spec) ? CLONE_NEWNET : 0);
-		step = LAUNCH_STEP_MOUNT_WORKSPACE;
+		reterr_refusal->step = LAUNCH_STEP_MOUNT_WORKSPACE;
 		r = server->host.is_root ? hand_over(spec, fds) : 0;
 		/* Its uid is unique, and so is a project of that number. */
 		if (!r && server->host.is_root && spec->box.workspace_quota &&
 		    quota_set(fds[spec->box.workspace_fd], spec->uid, spec->box.workspace_quota))
 			child->terms->layers |= 1u << LAUNCH_LAYER_WORKSPACE_QUOTA;
 		if (!r && server->host.is_root)
-			r = open_mounts(spec, fds, &step);
+			r = open_mounts(spec, fds, child->terms, reterr_refusal);
 		if (r)
-			return launcher_refuse(reterr_refusal, step, -r);
+			return launcher_refuse(reterr_refusal, reterr_refusal->step, -r);
 	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return launcher_refuse(reterr_refusal, LAUNCH_STEP_PREPARE, errno);
@@ -385,6 +427,7 @@ static void opener_run_in_box(void *arg)
 int launcher_box_opener(struct server *server, const struct child *box, int sock)
 {
 	CLEANUP(fd_closep) int namespaces = -1;
+	int r;
 
 	/* Without namespaces there is no box to be in, and no program yet means none to find it by. */
 	if (!(box->terms->flags & LAUNCH_BOX_NAMESPACES) || !box->program)
@@ -392,7 +435,11 @@ int launcher_box_opener(struct server *server, const struct child *box, int sock
 	namespaces = open_namespaces(server, box);
 	if (namespaces < 0)
 		return namespaces;
-	return launcher_opener_add(server, box->terms->uid, opener_run_in_box,
+	/* It inherits the groups of this moment, which may be somebody else's. */
+	r = identity_set_groups(box->terms->groups, box->terms->n_groups);
+	if (r)
+		return r;
+	return launcher_opener_add(server, box->terms->uid, sock, opener_run_in_box,
 				   &(struct box_opener){sock, namespaces});
 }
 

@@ -155,6 +155,7 @@ static void answer(struct server *server, struct child *child, uint32_t type,
 		.program = type == LAUNCH_LAUNCHED ? child->program : 0,
 		.layers = child->layers,
 		.landlock_abi = child->landlock_abi,
+		.unmapped = child->terms ? child->terms->unmapped : 0,
 	};
 	launcher_peer_reply(server, child->peer, &child->slot);
 }

@@ -18,6 +18,10 @@
 #define SYS_mount_setattr 442
 #endif
 
+#ifndef MOUNT_ATTR_IDMAP
+#define MOUNT_ATTR_IDMAP 0x00100000
+#endif
+
 enum {
 	MOUNT_DETACH = 2,         /* MNT_DETACH */
 	MOUNT_RECURSIVE = 0x8000, /* AT_RECURSIVE */
@@ -38,6 +42,19 @@ static inline int mount_move(int tree, int dir, const char *path)
 static inline int mount_add_attributes(int tree, uint64_t attributes, unsigned flags)
 {
 	struct mount_attr attr = {.attr_set = attributes, .propagation = MS_PRIVATE};
+
+	return (int)syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attr,
+			    sizeof(attr));
+}
+
+/* The same, and ids mapped as in the user namespace @ids. */
+static inline int mount_map_ids(int tree, uint64_t attributes, int ids, unsigned flags)
+{
+	struct mount_attr attr = {
+		.attr_set = attributes | (uint64_t)MOUNT_ATTR_IDMAP,
+		.propagation = MS_PRIVATE,
+		.userns_fd = (uint32_t)ids,
+	};
 
 	return (int)syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, &attr,
 			    sizeof(attr));

@@ -1,244 +1,100 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Openers, both ends
+ * The caller's end of an opener's socket
  *
- *   file thread --PACKET_OPEN: flags, mode, resolve, base, path--> opener
- *   file thread <--PACKET_OPENED: 0 and the file, OPEN_E_NOT_REGULAR, or -errno-- opener
+ *   kernel --PACKET_WINDOW: the memory--> opener                       once
+ *   kernel <--PACKET_READY: 0, or why it cannot be the user-- opener   once
+ *   kernel --PACKET_OPEN: what, flags, base, path--> opener
+ *   kernel <--PACKET_OPENED: result, figures; maybe the file-- opener
  *
- * The opener is single-threaded, has its socket and nothing else open, and takes from a request
- * what open() would take from its user, less what could do harm here: a FIFO or a device could
- * block or act when opened, so all is opened non-blocking and only a regular file is passed on;
- * O_TRUNC waits until it is known to be one; a path never goes through a magic link of /proc,
- * behind which are the opener's own root and descriptors. There is no way around openat2(): where
- * it is refused, every request is answered with its errno.
- *
- * A file system of the user (FUSE) can hold an open() for ever. Then the caller's wait ends after
- * OPENER_TIMEOUT_S, it closes its end, and the opener ends when the file system lets go.
+ * A reply carries the number of its request: what was meant for an earlier one is nobody's answer.
  */
 
 #include "sandbox/opener.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
-#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
 #include <unistd.h>
 
-#include "core/base/check.h"
 #include "core/base/err.h"
-#include "sandbox/identity.h"
 #include "sandbox/launch.h"
-#include "sandbox/packet.h"
+#include "sandbox/opener_priv.h"
 
 enum {
-	SOCK_FD = 3,
-	FLAGS_ALLOWED = O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOFOLLOW | O_PATH,
-	EAGAIN_TRIES = 16, /* a rename beside a scoped lookup makes openat2() ask for another try */
+	TRIM_BYTES = 64 << 10, /* the window's beginning, which stays */
 };
 
-struct request_body {
-	struct packet_open open;
-	char bytes[2 * (SPEC_PATH_MAX + 1)]; /* base, NUL, path, NUL */
-};
-
-static int open_at(int dir, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
+struct opener *opener_close(struct opener *opener)
 {
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.mode = mode,
-		.resolve = resolve | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd;
+	if (!opener)
+		return NULL;
+	(void)fd_close(opener->sock);
+	if (opener->window)
+		(void)munmap((void *)(uintptr_t)opener->window, OPENER_WINDOW_BYTES);
+	free(opener);
+	return NULL;
+}
+DEFINE_CLEANUP(struct opener *, opener_close);
 
-	for (int i = 0; i < EAGAIN_TRIES; i++) {
-		fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
-		if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
-			break;
-	}
-	return fd < 0 ? -errno : (int)fd;
+/* Neither end can take the memory from under the other. A descriptor or -errno. */
+static int window_make(struct opener *opener)
+{
+	CLEANUP(fd_closep)
+	int fd = memfd_create("window", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *at;
+
+	if (fd < 0 || ftruncate(fd, OPENER_WINDOW_BYTES) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return err_raise(-errno);
+	at = mmap(NULL, OPENER_WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		return err_raise(-errno);
+	opener->window = at;
+	return TAKE_FD(fd);
 }
 
-/*
- * With O_PATH: a file or directory to be shown to somebody else, who gets no more than the user has. @flags
- * say what that must be.
- */
-static int admit_path(int fd, int flags)
+/* One without a process at the other end, which is @ret_theirs. 0 or -errno. */
+static int opener_new(struct opener **ret_opener, int *ret_theirs)
 {
-	int mode = (flags & O_ACCMODE) == O_RDWR ? R_OK | W_OK : R_OK;
-	struct stat st;
+	CLEANUP(opener_closep) struct opener *opener = calloc(1, sizeof(*opener));
+	struct packet_head head = {.op = PACKET_WINDOW};
+	CLEANUP(fd_closep) int window = -1;
+	int pair[2], r;
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
-		return OPEN_E_NOT_REGULAR;
-	if (S_ISDIR(st.st_mode))
-		mode |= X_OK;
-	return syscall(SYS_faccessat2, fd, "", mode, AT_EMPTY_PATH | AT_EACCESS) < 0 ? -errno : 0;
-}
-
-/* What was opened: keeps it only if it is a regular file, and makes it an ordinary descriptor. */
-static int admit(int fd, bool truncate)
-{
-	struct stat st;
-	int flags;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	if (!S_ISREG(st.st_mode))
-		return OPEN_E_NOT_REGULAR;
-	if (truncate && ftruncate(fd, 0) < 0)
-		return -errno;
-	flags = fcntl(fd, F_GETFL);
-	return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/*
- * True if the message is what its lengths say: two strings with a NUL after each, and none
- * inside.
- */
-static bool is_request(const struct packet *packet, const struct request_body *body)
-{
-	size_t base_len = body->open.base_len, path_len = body->open.path_len;
-
-	return packet->head.op == PACKET_OPEN && !packet->n_fds &&
-	       packet->body_len >= sizeof(body->open) &&
-	       packet->body_len == sizeof(body->open) + base_len + path_len + 2 &&
-	       strnlen(body->bytes, base_len + 1) == base_len &&
-	       strnlen(body->bytes + base_len + 1, path_len + 1) == path_len;
-}
-
-/* 0, OPEN_E_NOT_REGULAR or -errno. */
-static int serve(const struct packet_open *open, const char *base, const char *path, int *ret_fd)
-{
-	CLEANUP(fd_closep) int dir = -1, fd = -1;
-	int r;
-
-	if (open->flags & ~(uint32_t)FLAGS_ALLOWED)
-		return -EINVAL;
-	if (open->flags & O_PATH && open->flags & (O_CREAT | O_EXCL | O_TRUNC | O_APPEND))
-		return -EINVAL;
-	if ((open->flags & O_TRUNC) && (open->flags & O_ACCMODE) == O_RDONLY)
-		return -EINVAL;
-	/* An absolute path ignores the base, unless it may not leave it. */
-	if (*path != '/' || (open->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT))) {
-		if (*base != '/')
-			return -EINVAL;
-		dir = open_at(AT_FDCWD, base, O_PATH | O_DIRECTORY, 0, 0);
-		if (dir < 0)
-			return dir;
-	}
-	if (open->flags & O_PATH)
-		fd = open_at(dir, path, open->flags & (O_PATH | O_NOFOLLOW), 0, open->resolve);
-	else
-		fd = open_at(dir, path, (open->flags & ~(uint32_t)O_TRUNC) | O_NOCTTY | O_NONBLOCK,
-			     open->flags & O_CREAT ? open->mode : 0, open->resolve);
-	/* A FIFO nobody reads, a socket, a device without a driver. */
-	if (fd == -ENXIO)
-		return OPEN_E_NOT_REGULAR;
-	if (fd < 0)
-		return fd;
-	r = open->flags & O_PATH ? admit_path(fd, (int)open->flags)
-				 : admit(fd, open->flags & O_TRUNC);
-	if (r)
-		return r;
-	*ret_fd = TAKE_FD(fd);
-	return 0;
-}
-
-static int become(uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups)
-{
-	int r;
-
-	r = identity_set_groups(groups, n_groups);
-	if (r == 0)
-		r = identity_set_gid(gid);
-	if (r == 0)
-		r = identity_set_uid(uid);
-	/* The change of uid may have undone the launcher's; the user must not look into this. */
-	if (r == 0 && prctl(PR_SET_DUMPABLE, 0) < 0)
-		r = -errno;
-	return r;
-}
-
-_Noreturn void opener_serve(int sock)
-{
-	struct request_body body;
-	struct packet packet = {.body = &body, .body_max = sizeof(body)};
-	int r;
-
-	while ((r = packet_recv(sock, &packet, 0)) != PACKET_E_GONE && r >= 0) {
-		CLEANUP(fd_closep) int fd = -1;
-		struct packet_head head = {.op = PACKET_OPENED, .arg = -EBADMSG};
-
-		if (r == 0 && is_request(&packet, &body))
-			head.arg = serve(&body.open, body.bytes,
-					 body.bytes + body.open.base_len + 1, &fd);
-		packet_close_fds(&packet);
-		if (packet_send(sock, &head, NULL, 0, &fd, fd >= 0, 0))
-			break;
-	}
-	_exit(0);
-}
-
-_Noreturn void opener_run(int sock, uid_t uid, gid_t gid, const gid_t *groups, size_t n_groups)
-{
-	int r;
-
-	/* With another socket open, somebody's end of file would wait for this process. */
-	CHECK(sock == SOCK_FD || dup2(sock, SOCK_FD) == SOCK_FD);
-	CHECK(close_range(SOCK_FD + 1, ~0U, 0) == 0);
-	(void)prctl(PR_SET_NAME, "clove-opener");
-	r = become(uid, gid, groups, n_groups);
-	packet_send_ready(SOCK_FD, -r);
-	if (r)
-		_exit(1);
-	opener_serve(SOCK_FD);
-}
-
-/* Both ends of an opener's socket; ours waits for an answer only so long. 0 or -errno. */
-static int opener_pair(int *ret_ours, int *ret_theirs)
-{
-	struct timeval limit = {.tv_sec = OPENER_TIMEOUT_S};
-	int pair[2];
-	int r = packet_pair(pair);
-
+	if (!opener)
+		return err_raise(-ENOMEM);
+	opener->sock = -1;
+	window = window_make(opener);
+	if (window < 0)
+		return window;
+	r = packet_pair(pair);
 	if (r)
 		return err_trace(r);
-	if (setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0) {
-		r = err_raise(-errno);
-		(void)fd_close(pair[0]);
-		(void)fd_close(pair[1]);
-		return r;
+	opener->sock = pair[0];
+	r = packet_send(pair[0], &head, NULL, 0, &window, 1, MSG_DONTWAIT);
+	if (r) {
+		(void)close(pair[1]);
+		return err_fold(r);
 	}
-	*ret_ours = pair[0];
+	*ret_opener = TAKE(opener);
 	*ret_theirs = pair[1];
 	return 0;
 }
 
-int opener_await(int opener)
-{
-	int r = packet_await_ready(opener);
-
-	return r == PACKET_E_GONE ? OPEN_E_GONE : err_fold(r);
-}
-
-int opener_start_in_box(int channel, uint64_t box_id, int *ret_opener)
+int opener_start_in_box(int channel, uint64_t box_id, struct opener **ret_opener)
 {
 	struct packet_head head = {.op = PACKET_BOX_OPENER, .id = box_id};
-	CLEANUP(fd_closep) int ours = -1, theirs = -1;
-	int r = opener_pair(&ours, &theirs);
+	CLEANUP(opener_closep) struct opener *opener = NULL;
+	CLEANUP(fd_closep) int theirs = -1;
+	int r = opener_new(&opener, &theirs);
 
 	if (r)
-		return r;
+		return err_trace(r);
 	r = packet_send(channel, &head, NULL, 0, &theirs, 1, MSG_DONTWAIT);
 	if (r == PACKET_E_AGAIN)
 		return LAUNCH_E_BUSY;
@@ -246,34 +102,34 @@ int opener_start_in_box(int channel, uint64_t box_id, int *ret_opener)
 		return LAUNCH_E_GONE;
 	if (r)
 		return err_fold(r);
-	*ret_opener = TAKE_FD(ours);
+	*ret_opener = TAKE(opener);
 	return 0;
 }
 
 int opener_start(const struct launcher *launcher, uid_t uid, gid_t gid, const gid_t *groups,
-		 size_t n_groups, int *ret_opener)
+		 size_t n_groups, struct opener **ret_opener)
 {
 	struct packet_head head = {.op = PACKET_OPENER};
 	uint32_t ids[2 + SPEC_GROUPS_MAX] = {uid, gid};
-	CLEANUP(fd_closep) int ours = -1, theirs = -1;
+	CLEANUP(opener_closep) struct opener *opener = NULL;
+	CLEANUP(fd_closep) int theirs = -1;
 	int r;
 
 	if (n_groups > SPEC_GROUPS_MAX)
 		return err_raise(-EINVAL);
 	for (size_t i = 0; i < n_groups; i++)
 		ids[2 + i] = groups[i];
-	r = opener_pair(&ours, &theirs);
+	r = opener_new(&opener, &theirs);
 	if (r)
-		return r;
+		return err_trace(r);
 	r = packet_send(launcher->control, &head, ids, (2 + n_groups) * sizeof(*ids), &theirs, 1,
 			0);
-	theirs = fd_close(theirs);
 	if (r == PACKET_E_GONE)
 		return OPEN_E_GONE;
-	r = r ? err_fold(r) : opener_await(ours);
-	if (!r)
-		*ret_opener = TAKE_FD(ours);
-	return r;
+	if (r)
+		return err_fold(r);
+	*ret_opener = TAKE(opener);
+	return 0;
 }
 
 /* 0 or -EINVAL, -ENAMETOOLONG. */
@@ -285,10 +141,15 @@ static int fill(const struct open_request *request, struct request_body *body, s
 		return -ENAMETOOLONG;
 	if (memchr(request->path, '\0', request->path_len))
 		return -EINVAL;
+	if (request->kind != OPEN_COPY && request->length > OPENER_WINDOW_BYTES)
+		return -EINVAL;
 	body->open = (struct packet_open){
+		.kind = request->kind,
 		.flags = (uint32_t)request->flags,
 		.mode = request->mode,
 		.resolve = request->resolve,
+		.offset = request->offset,
+		.length = request->length,
 		.base_len = (uint32_t)base_len,
 		.path_len = (uint32_t)request->path_len,
 	};
@@ -300,10 +161,9 @@ static int fill(const struct open_request *request, struct request_body *body, s
 	return 0;
 }
 
-int opener_open(int opener, const struct open_request *request, int *ret_fd)
+int opener_send(struct opener *opener, const struct open_request *request)
 {
 	struct packet_head head = {.op = PACKET_OPEN};
-	struct packet packet = {0};
 	struct request_body body;
 	size_t len;
 	int r;
@@ -311,22 +171,67 @@ int opener_open(int opener, const struct open_request *request, int *ret_fd)
 	r = fill(request, &body, &len);
 	if (r)
 		return r;
-	r = packet_send(opener, &head, &body, len, NULL, 0, 0);
-	if (r == 0)
-		r = packet_recv(opener, &packet, 0);
-	if (r == PACKET_E_NO_FDS)
-		return err_raise(-EMFILE);
-	if (r == PACKET_E_GONE || r == PACKET_E_AGAIN)
-		return OPEN_E_GONE;
-	if (r)
-		return err_fold(r);
+	if (request->kind == OPEN_WRITE && request->length)
+		memcpy((void *)(uintptr_t)opener->window, request->data, request->length);
+	head.id = ++opener->last_id;
+	r = packet_send(opener->sock, &head, &body, len, &request->into, request->kind == OPEN_COPY,
+			MSG_DONTWAIT);
+	/* There is always room for one request; why nobody takes it is told by opener_recv(). */
+	return r && r != PACKET_E_GONE ? err_fold(r) : 0;
+}
 
-	r = packet.head.arg;
-	if (packet.head.op != PACKET_OPENED || packet.n_fds != (r == 0)) {
-		packet_close_fds(&packet);
+static int take_reply(const struct opener *opener, struct packet *packet,
+		      struct open_reply *ret_reply)
+{
+	const struct packet_opened *opened = packet->body;
+
+	if (packet->head.op != PACKET_OPENED || packet->head.id != opener->last_id ||
+	    packet->body_len != sizeof(*opened) || opened->done > INT32_MAX ||
+	    packet->n_fds != (packet->head.arg == 0 && opened->passed)) {
+		packet_close_fds(packet);
 		return err_raise(-EBADMSG);
 	}
-	if (r == 0)
-		*ret_fd = packet.fds[0];
-	return r;
+	*ret_reply = (struct open_reply){
+		.result = packet->head.arg,
+		.fd = packet->n_fds ? packet->fds[0] : -1,
+		.done = opened->done,
+		.eof = opened->eof,
+		.size = opened->size,
+		.dev = opened->dev,
+		.ino = opened->ino,
+	};
+	return 0;
+}
+
+int opener_recv(struct opener *opener, struct open_reply *ret_reply)
+{
+	struct packet_opened opened;
+	struct packet packet = {.body = &opened, .body_max = sizeof(opened)};
+	int r;
+
+	for (;;) {
+		r = packet_recv(opener->sock, &packet, MSG_DONTWAIT);
+		if (r == PACKET_E_AGAIN)
+			return OPEN_E_WAIT;
+		if (r == PACKET_E_GONE)
+			return OPEN_E_GONE;
+		if (r == PACKET_E_NO_FDS)
+			return err_raise(-EMFILE);
+		if (r)
+			return err_raise(-EBADMSG);
+		if (packet.head.op != PACKET_READY || opener->ready)
+			return take_reply(opener, &packet, ret_reply);
+		packet_close_fds(&packet);
+		if (packet.head.arg == EAGAIN)
+			return OPEN_E_MANY;
+		if (packet.head.arg)
+			return packet.head.arg > 0 ? -packet.head.arg : -EBADMSG;
+		opener->ready = true;
+	}
+}
+
+void opener_trim(struct opener *opener)
+{
+	(void)madvise((void *)(uintptr_t)(opener->window + TRIM_BYTES),
+		      OPENER_WINDOW_BYTES - TRIM_BYTES, MADV_REMOVE);
 }

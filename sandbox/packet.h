@@ -29,14 +29,15 @@ enum {
 };
 
 enum packet_op {
-	PACKET_READY = 1,  /* arg: errno of the start of a launcher, channel or opener */
-	PACKET_CHANNEL,    /* on control; the launcher's end */
-	PACKET_OPENER,     /* on control; the opener's end; body: uid, gid, groups as uint32_t */
-	PACKET_LAUNCH,     /* on a channel; id; descriptors; body: a packed spec */
-	PACKET_SIGNAL,     /* on a channel; id; arg: signal, maybe with PACKET_WHOLE_TREE */
-	PACKET_REPLY,      /* from a channel; id; body: struct packet_reply; maybe a pidfd */
-	PACKET_OPEN,       /* to an opener; body: struct packet_open, base, path */
-	PACKET_OPENED,     /* from an opener; arg: result; maybe the file */
+	PACKET_READY = 1, /* arg: errno of the start of a launcher, channel or opener */
+	PACKET_CHANNEL,   /* on control; the launcher's end */
+	PACKET_OPENER,    /* on control; the opener's end; body: uid, gid, groups as uint32_t */
+	PACKET_LAUNCH,    /* on a channel; id; descriptors; body: a packed spec */
+	PACKET_SIGNAL,    /* on a channel; id; arg: signal, maybe with PACKET_WHOLE_TREE */
+	PACKET_REPLY,     /* from a channel; id; body: struct packet_reply; maybe a pidfd */
+	PACKET_OPEN,      /* to an opener; id; body: struct packet_open, base, path; maybe a file */
+	PACKET_OPENED, /* from an opener; id; arg: result; body: struct packet_opened; maybe a file */
+	PACKET_WINDOW,     /* to an opener; the memory shared with it */
 	PACKET_BOX_OPENER, /* on a channel; id of an agent; the opener's end; READY comes there */
 	PACKET_PROBE,      /* on control; the launcher's end */
 	PACKET_PROBED,     /* to that end; body: struct launch_probe */
@@ -64,15 +65,25 @@ struct packet_reply {
 	int32_t program;
 	uint32_t layers;
 	uint32_t landlock_abi;
+	uint64_t unmapped;
 	char reason[SPEC_REASON_MAX];
 };
 
 struct packet_open {
+	uint32_t kind; /* enum open_kind */
 	uint32_t flags;
 	uint32_t mode;
+	uint32_t length;
 	uint64_t resolve;
+	uint64_t offset;
 	uint32_t base_len;
 	uint32_t path_len;
+};
+
+struct packet_opened {
+	uint32_t done;
+	uint8_t eof, passed, reserved[2];
+	uint64_t size, dev, ino;
 };
 
 struct packet {

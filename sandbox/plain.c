@@ -7,6 +7,7 @@
  *             meanwhile waited behind the launcher's full mask and strikes here
  *   session   an own session, so an own process group to kill, and no controlling terminal
  *   rlimits   the soft limits that the launcher found and changed for itself
+ *   pipes     given to the user
  *   groups gid uid
  *   stdio     the three descriptors; all others vanish at execve()
  *   cwd       as the user: what the user may not enter, the command does not see
@@ -50,9 +51,25 @@ static int restore_rlimits(const struct plain_job *job)
 	return 0;
 }
 
+/* Or they could not open their own /dev/stdout. */
+static int give_pipes(const struct plain_job *job)
+{
+	struct stat st;
+
+	if (job->spec->uid == geteuid())
+		return 0;
+	for (int fd = 0; fd < 3; fd++)
+		if (!fstat(job->fds[fd], &st) && S_ISFIFO(st.st_mode) &&
+		    fchown(job->fds[fd], job->spec->uid, job->spec->gid) < 0)
+			return -errno;
+	return 0;
+}
+
 static int set_groups(const struct plain_job *job)
 {
-	return identity_set_groups(job->spec->groups, job->spec->n_groups);
+	int r = identity_leave_keys(job->spec->uid);
+
+	return r ? r : identity_set_groups(job->spec->groups, job->spec->n_groups);
 }
 
 static int set_gid(const struct plain_job *job)
@@ -76,7 +93,7 @@ static int set_stdio(const struct plain_job *job)
 static int enter_cwd(const struct plain_job *job)
 {
 	(void)umask(job->spec->umask);
-	return chdir(job->spec->cwd) < 0 ? -errno : 0;
+	return program_enter_cwd(job->spec);
 }
 
 static int exec_program(const struct plain_job *job)
@@ -93,6 +110,7 @@ _Noreturn void plain_run(const struct plain_job *job)
 		{LAUNCH_STEP_SIGNALS, reset_signals},
 		{LAUNCH_STEP_SESSION, start_session},
 		{LAUNCH_STEP_RLIMITS, restore_rlimits},
+		{LAUNCH_STEP_STDIO, give_pipes},
 		{LAUNCH_STEP_GROUPS, set_groups},
 		{LAUNCH_STEP_GID, set_gid},
 		{LAUNCH_STEP_UID, set_uid},

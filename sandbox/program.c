@@ -38,6 +38,13 @@ static const char *path_of(const struct launch_spec *spec)
 	return PATH_DEFAULT;
 }
 
+int program_enter_cwd(const struct launch_spec *spec)
+{
+	if (!chdir(spec->cwd) || (spec->cwd_or_root && !chdir("/")))
+		return 0;
+	return -errno;
+}
+
 /* Like execvp(), but by the command's PATH, and without handing what it cannot run to a shell. */
 int program_exec(const struct launch_spec *spec)
 {

@@ -49,6 +49,8 @@ static int check_command(const struct launch_spec *spec, struct spec_reason *ret
 		return spec_refuse(reterr_reason, "cwd is not an absolute path");
 	if (strlen(spec->cwd) > SPEC_PATH_MAX)
 		return spec_refuse(reterr_reason, "cwd is longer than %d bytes", SPEC_PATH_MAX);
+	if (spec->cwd_or_root > 1)
+		return spec_refuse(reterr_reason, "cwd_or_root is neither 0 nor 1");
 	if (spec->umask & ~(mode_t)0777)
 		return spec_refuse(reterr_reason, "umask has bits outside 0777");
 	return 0;
@@ -186,10 +188,12 @@ static int check_sandbox(const struct launch_spec *spec, struct spec_reason *ret
 	/* All boxes in it share its abstract sockets: only a filter without socket() keeps them apart. */
 	if (box->net == LAUNCH_NET_EMPTY && box->seccomp != LAUNCH_SECCOMP_STANDARD)
 		return spec_refuse(reterr_reason, "the empty network needs the standard filter");
+	if (box->bind_uid == (uid_t)-1 || box->bind_gid == (gid_t)-1)
+		return spec_refuse(reterr_reason, "bind_uid and bind_gid cannot be -1");
 	for (size_t i = 0; i < box->n_binds; i++) {
 		if (!is_target(box->binds[i].target))
 			return spec_refuse(reterr_reason, "binds[%zu] cannot go there", i);
-		if (box->binds[i].flags & ~(uint32_t)(LAUNCH_BIND_RW | LAUNCH_BIND_NOEXEC))
+		if (box->binds[i].flags & ~(uint32_t)LAUNCH_BIND_ALL)
 			return spec_refuse(reterr_reason, "binds[%zu] has unknown flags", i);
 	}
 	return 0;
@@ -200,7 +204,7 @@ static int check_host_box(const struct launch_box *box, struct spec_reason *rete
 	if (box->flags & ~(uint32_t)LAUNCH_BOX_LIMITS || box->net != LAUNCH_NET_HOST ||
 	    box->seccomp != LAUNCH_SECCOMP_NONE || box->n_binds ||
 	    box->workspace_fd != SPEC_NO_FD || box->workspace_bytes || box->workspace_quota ||
-	    box->tmp_bytes || *box->hostname)
+	    box->tmp_bytes || box->bind_uid || box->bind_gid || *box->hostname)
 		return spec_refuse(reterr_reason,
 				   "part of a sandbox is asked for without namespaces");
 	return 0;

@@ -70,6 +70,8 @@ enum launch_seccomp {
 enum launch_bind_flags {
 	LAUNCH_BIND_RW = 1 << 0,     /* otherwise read-only, with all that is mounted below it */
 	LAUNCH_BIND_NOEXEC = 1 << 1, /* otherwise its programs can be run */
+	LAUNCH_BIND_OWNER = 1 << 2,  /* what belongs to bind_uid and bind_gid is the program's */
+	LAUNCH_BIND_ALL = (1 << 3) - 1,
 };
 
 struct launch_bind {
@@ -126,6 +128,13 @@ struct launch_box {
 
 	const struct launch_bind *binds; /* mounted in this order */
 	size_t n_binds;
+	/*
+	 * Whose rights binds with LAUNCH_BIND_OWNER give, where the launcher is root: their files are
+	 * the program's, by an idmapped mount, and files it makes are theirs. A file system that
+	 * cannot do this is left as it is for reading, which the reply tells, and refused for writing.
+	 */
+	uid_t bind_uid;
+	gid_t bind_gid;
 
 	struct launch_rlimits rlimits;
 	struct launch_limits limits;
@@ -142,6 +151,7 @@ struct launch_spec {
 	const char *const *argv; /* ends with NULL */
 	const char *const *env;  /* "NAME=value", ends with NULL; nothing is added to it */
 	const char *cwd;         /* absolute; as the program sees it; entered as its user */
+	uint32_t cwd_or_root;    /* 1: a cwd that cannot be entered is /, as it was nobody's wish */
 	mode_t umask;
 	/*
 	 * The identity on the host, of PLAIN and AGENT. Agents that must not reach one another need

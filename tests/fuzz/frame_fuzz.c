@@ -24,7 +24,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct config config = {.sandbox = true};
+static struct config config = {.sandbox = true, .launch_rate = 1};
 static struct kernel kernel = {.config = &config, .core_count = 1};
 static struct shard *shard;
 
@@ -38,7 +38,8 @@ static void build(void)
 {
 	log_init("", LOG_ERROR + 1);
 	require(!loop_probe(LOOP_EPOLL, &kernel.io));
-	require(!user_init(&kernel.user, geteuid()));
+	require(!users_new(&kernel, &kernel.users));
+	kernel.user = users_own(kernel.users);
 	require(!agent_table_new(1, &kernel.agents));
 	require(!directory_new(&kernel.directory));
 	require(!shard_new(&kernel, 0, &kernel.shards[0]));
@@ -98,7 +99,7 @@ static void without_files(const uint8_t *data, size_t size, uint8_t *copy)
 		frame_read(copy + at, &frame);
 		if (frame.op == WIRE_OP_READ || frame.op == WIRE_OP_WRITE ||
 		    frame.op == WIRE_OP_SPAWN || frame.op == WIRE_OP_LOGS ||
-		    frame.op == WIRE_OP_STATS)
+		    frame.op == WIRE_OP_REMOVE || frame.op == WIRE_OP_STATS)
 			frame.op = WIRE_OP_NOOP;
 		frame_write(copy + at, &frame);
 		if (size - at - FRAME_HEADER_BYTES < frame.body_len)

@@ -8,15 +8,12 @@
 #include <string.h>
 
 #include "core/exec_options.h"
-#include "core/user.h"
 #include "ipc/cursor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static char name[] = "user", home[] = "/home/user";
-	const struct user user = {.uid = 1000, .gid = 1000, .name = name, .home = home};
 	struct cursor body = cursor_make(data, size);
 	struct cursor command = body, bag;
 	struct exec_options options;
@@ -39,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	default:
 		return 0;
 	}
-	if (exec_options_init(&options, &user, command, bag, &fault)) {
+	if (exec_options_init(&options, "user", "/home/user", command, bag, &fault)) {
 		if (!fault.code || !*fault.message)
 			abort();
 		return 0;

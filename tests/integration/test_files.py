@@ -290,47 +290,65 @@ def test_a_client_that_goes_while_files_are_read_disturbs_nobody(kernel, path):
     kernels.wait_until(lambda: bystander.stats()["files_queued"] == 0, "nothing waits")
 
 
-class Opener:
-    """The process that opens files, made to stand still: both file threads wait, one for it and one for the other."""
+class Openers:
+    """Both processes that work on this user's files, made to stand still: what they have begun waits, and the rest."""
 
     def __init__(self, kernel) -> None:
         self.kernel = kernel
-        kernel.client().call("READ", "/etc/passwd")
-        (self.pid,) = procfs.children(kernel.launcher_pid())
+        client = kernel.client()
+        client.call("READ", "/etc/passwd")
+        (first,) = self._all()
+        os.kill(first, signal.SIGSTOP)
+        ids = [client.send("READ", "/etc/passwd") for _ in range(2)]
+        kernels.wait_until(lambda: len(self._all()) == 2, "the one that is slow gets a second beside it")
+        os.kill(first, signal.SIGCONT)
+        for id in ids:
+            client.wait(id)
+        self.pids = self._all()
 
-    def _switches(self) -> list[int]:
-        """How often each file thread has gone to sleep."""
-        return [
-            int((task / "status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-            for task in Path(f"/proc/{self.kernel.pid}/task").iterdir()
-            if (task / "comm").read_text() == "file\n"
-        ]
+    def _all(self) -> list[int]:
+        children = procfs.children(self.kernel.launcher_pid())
+        return [pid for pid in children if procfs.name(pid) == "clove-opener"]
+
+    def _thread(self) -> tuple[str, int]:
+        """What the kernel's thread that asks them does, and how often it has gone to sleep."""
+        for task in Path(f"/proc/{self.kernel.pid}/task").iterdir():
+            if (task / "comm").read_text() == "openers\n":
+                status = (task / "status").read_text()
+                return (
+                    status.partition("\nState:")[2].split()[0],
+                    int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0]),
+                )
+        raise AssertionError("the kernel has no thread for openers")
 
     def occupy(self, client, *paths: str, deadline_ms: int | None = None) -> list[int]:
-        """Stops it, and hands each of the two threads a WRITE that it cannot end."""
-        os.kill(self.pid, signal.SIGSTOP)
-        before = self._switches()
-        assert len(before) == len(paths) == 2
-        ids = [client.send("WRITE", path, "late", deadline_ms=deadline_ms) for path in paths]
-        kernels.wait_until(
-            lambda: all(now > then for now, then in zip(self._switches(), before)), "both threads have one"
-        )
+        """Stops both, and hands each of them a WRITE that it cannot end."""
+        assert len(self.pids) == len(paths) == 2
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+        ids = []
+        for path in paths:
+            kernels.wait_until(lambda: self._thread()[0] == "S", "the thread has nothing to do")
+            before = self._thread()[1]
+            ids.append(client.send("WRITE", path, "late", deadline_ms=deadline_ms))
+            kernels.wait_until(lambda: self._thread()[1] > before, "an opener has it")
         return ids
 
     def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        for pid in self.pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
-def opener(kernel):
-    opener = Opener(kernel)
-    yield opener
-    opener.go_on()
+def openers(kernel):
+    openers = Openers(kernel)
+    yield openers
+    openers.go_on()
 
 
-def test_what_is_cancelled_before_it_began_never_happens(client, directory, opener):
+def test_what_is_cancelled_before_it_began_never_happens(client, directory, openers):
     paths = [directory / name for name in ("a", "b", "cancelled", "late", "kept")]
-    begun = opener.occupy(client, *map(str, paths[:2]))
+    begun = openers.occupy(client, *map(str, paths[:2]))
     cancelled = client.send("WRITE", str(paths[2]), "x")
     late = client.send("WRITE", str(paths[3]), "x", deadline_ms=50)
     kept = client.send("WRITE", str(paths[4]), "x")
@@ -341,7 +359,7 @@ def test_what_is_cancelled_before_it_began_never_happens(client, directory, open
     with pytest.raises(Refused) as caught:
         client.wait(late)
     assert caught.value.code == "TIMEOUT" and caught.value.detail == {}
-    opener.go_on()
+    openers.go_on()
     for id in (*begun, kept):
         assert client.wait(id)["bytes_written"]
     # Those in the queue behind them had their turn before this one.
@@ -349,10 +367,10 @@ def test_what_is_cancelled_before_it_began_never_happens(client, directory, open
     assert [path.exists() for path in paths] == [True, True, False, False, True]
 
 
-def test_what_has_begun_cannot_be_cancelled_and_says_how_it_ended(client, directory, opener):
-    begun = opener.occupy(client, str(directory / "a"), str(directory / "missing" / "b"))
+def test_what_has_begun_cannot_be_cancelled_and_says_how_it_ended(client, directory, openers):
+    begun = openers.occupy(client, str(directory / "a"), str(directory / "missing" / "b"))
     assert [client.call("CANCEL", id) for id in begun] == [False, False]
-    opener.go_on()
+    openers.go_on()
     assert client.wait(begun[0])["bytes_written"] == 4
     with pytest.raises(Refused) as caught:
         client.wait(begun[1])
@@ -360,21 +378,21 @@ def test_what_has_begun_cannot_be_cancelled_and_says_how_it_ended(client, direct
     client.assert_alive()
 
 
-def test_a_deadline_over_what_has_begun_says_that_the_outcome_is_unknown(client, directory, opener):
+def test_a_deadline_over_what_has_begun_says_that_the_outcome_is_unknown(client, directory, openers):
     paths = [directory / "a", directory / "b"]
-    for id in opener.occupy(client, *map(str, paths), deadline_ms=2000):
+    for id in openers.occupy(client, *map(str, paths), deadline_ms=2000):
         with pytest.raises(Refused) as caught:
             client.wait(id)
         assert caught.value.code == "TIMEOUT"
         assert caught.value.detail == {"outcome": "unknown"}
-    opener.go_on()
+    openers.go_on()
     for path in paths:
         kernels.wait_until(lambda: path.exists() and path.read_text() == "late", "it happens all the same")
     client.assert_alive()
 
 
-def test_a_read_that_is_under_way_can_be_cancelled(client, directory, opener):
-    opener.occupy(client, str(directory / "a"), str(directory / "b"))
+def test_a_read_that_is_under_way_can_be_cancelled(client, directory, openers):
+    openers.occupy(client, str(directory / "a"), str(directory / "b"))
     read = client.send("READ", "/etc/passwd")
     assert client.call("CANCEL", read) is True
     with pytest.raises(Refused) as caught:

@@ -19,6 +19,14 @@ from wire import LIST_MAX
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another user")
 
 NOBODY = 65534
+OTHER = 4242
+
+
+def become_other() -> None:
+    os.setgroups([])
+    os.setresgid(OTHER, OTHER, OTHER)
+    os.setresuid(OTHER, OTHER, OTHER)
+
 
 _INTRUDER = """
 import os, socket, sys
@@ -47,30 +55,76 @@ def ask_as_another_user(kernel) -> str:
     return done.stdout.strip()
 
 
-def test_the_socket_is_closed_to_others(kernel):
-    assert stat.S_IMODE(os.stat(kernel.socket_path).st_mode) == 0o600
+@pytest.fixture
+def closed_kernel(start_kernel, directory, io, cores):
+    """One that serves nobody but its own user and root, as every kernel not run by root does."""
+    place = directory / "theirs"
+    place.mkdir()
+    preexec = None
+    if os.geteuid() == 0:
+        os.chown(place, OTHER, OTHER)
+        preexec = become_other
+        if subprocess.run([str(kernels.binary()), "--version"], preexec_fn=preexec, capture_output=True).returncode:
+            pytest.skip("another user cannot run this kernel's file")
+    return start_kernel(io=io, cores=cores, place=place, preexec=preexec)
 
 
-def test_the_socket_is_closed_to_others_whatever_the_umask(start_kernel, io):
-    kernel = start_kernel(io=io, preexec=lambda: os.umask(0))
-    assert stat.S_IMODE(os.stat(kernel.socket_path).st_mode) == 0o600
+def test_a_kernel_of_root_is_open_to_all_and_another_to_its_user(kernel, closed_kernel):
+    mode = 0o666 if os.geteuid() == 0 else 0o600
+    assert stat.S_IMODE(os.stat(kernel.socket_path).st_mode) == mode
+    assert stat.S_IMODE(os.stat(closed_kernel.socket_path).st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", ["0600", "0660", "0666"])
+def test_the_socket_has_the_mode_asked_for_whatever_the_umask(start_kernel, io, mode):
+    if mode != "0600" and os.geteuid() != 0:
+        pytest.skip("only a kernel of root may be open to others")
+    kernel = start_kernel("--socket-mode", mode, io=io, preexec=lambda: os.umask(0))
+    assert stat.S_IMODE(os.stat(kernel.socket_path).st_mode) == int(mode, 8)
     assert stat.S_IMODE(os.stat(kernel.data_dir).st_mode) == 0o700
 
 
 @as_root
-def test_another_user_cannot_connect(kernel):
+def test_root_can_keep_others_out(start_kernel, io):
+    kernel = start_kernel("--socket-mode", "0600", io=io)
     assert ask_as_another_user(kernel) == "refused PermissionError"
 
 
 @as_root
-def test_another_user_gets_no_answer_even_through_an_open_socket(kernel):
-    bystander = kernel.client()
-    os.chmod(kernel.socket_path, 0o666)
+def test_another_user_cannot_connect_to_the_kernel_of_a_user(closed_kernel):
+    assert ask_as_another_user(closed_kernel) == "refused PermissionError"
+
+
+@as_root
+def test_another_user_is_refused_even_through_an_open_socket(closed_kernel):
+    bystander = closed_kernel.client()
+    os.chmod(closed_kernel.socket_path, 0o666)
     for _ in range(6):  # whichever core it falls to
-        assert ask_as_another_user(kernel) in ("got", "refused ConnectionResetError", "refused BrokenPipeError")
+        got = ask_as_another_user(closed_kernel)
+        assert b"root only" in bytes.fromhex(got.removeprefix("got ")), got
     bystander.assert_alive()
     kernels.wait_until(lambda: bystander.stats()["connections"] == 1, "the refused are not counted")
-    assert f"uid={NOBODY}" in kernel.log()
+    assert f"uid={NOBODY}" in closed_kernel.log()
+
+
+@as_root
+def test_root_acts_as_the_user_of_a_users_kernel(closed_kernel):
+    client = closed_kernel.client()
+    assert client.call("HELLO", 1, 1)["uid"] == OTHER
+    assert client.exec("id -u")["stdout"] == b"%d\n" % OTHER
+
+
+@as_root
+def test_a_kernel_of_a_user_cannot_be_opened_to_others(directory):
+    done = subprocess.run(
+        [str(kernels.binary()), "--socket", str(directory / "k.sock"), "--socket-mode", "0666"],
+        preexec_fn=become_other,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 2 and "--socket-mode" in done.stderr
 
 
 def test_the_list_shows_clients_only_when_asked_to(kernel):
@@ -198,6 +252,39 @@ def test_the_socket_of_another_users_kernel_is_left_alone(directory):
         os.chown(place, NOBODY, NOBODY)
         assert "already listening" in refused(directory, "--socket", str(place))
         assert place.is_socket()
+
+
+@as_root
+def test_a_dead_socket_of_another_user_is_roots_to_remove_and_nobody_elses(start_kernel, directory, io):
+    place = directory / "theirs.sock"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(place))
+    os.chown(place, NOBODY, NOBODY)
+    directory.chmod(0o1777)
+    done = subprocess.run(
+        [str(kernels.binary()), "--socket", str(place), "--data-dir", str(directory / "theirs")],
+        preexec_fn=become_other,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1 and "another user" in done.stderr
+    assert os.stat(place).st_uid == NOBODY
+    kernel = start_kernel(io=io, socket_path=place)
+    assert os.stat(place).st_uid == 0
+    kernel.client().assert_alive()
+
+
+@as_root
+@pytest.mark.parametrize("owner, mode", [(0, 0o777), (NOBODY, 0o755), (NOBODY, 0o1777)])
+def test_a_socket_that_others_could_replace_is_refused(directory, owner, mode):
+    place = directory / "shared"
+    place.mkdir()
+    os.chown(place, owner, owner)
+    place.chmod(mode)
+    assert "could replace" in refused(directory, "--socket", str(place / "k.sock"))
+    assert not list(place.iterdir())
 
 
 def test_a_data_directory_in_use_is_left_alone(kernel, directory):

@@ -8,7 +8,7 @@ import pytest
 
 import kernel as kernels
 
-SETTINGS = ["socket", "no-sandbox", "log-level", "cores", "io", "data-dir", "sdk-dir", "require-limits",
+SETTINGS = ["socket", "socket-mode", "no-sandbox", "log-level", "cores", "io", "data-dir", "sdk-dir", "require-limits",
             "box-commands", "cgroup", "config"]
 
 

@@ -11,13 +11,11 @@
 
 #include "core/exec_options.h"
 #include "core/limits.h"
-#include "core/user.h"
 #include "ipc/pack.h"
 
 struct fixture {
 	msgpack_sbuffer command, bag;
 	msgpack_packer pk_command, pk_bag;
-	struct user user;
 	struct exec_options options;
 	struct fault fault;
 };
@@ -29,7 +27,7 @@ static int setup(void **state)
 {
 	static struct fixture f;
 
-	f = (struct fixture){.user = {.uid = 1000, .gid = 1000, .name = name, .home = home}};
+	f = (struct fixture){0};
 	msgpack_sbuffer_init(&f.command);
 	msgpack_sbuffer_init(&f.bag);
 	msgpack_packer_init(&f.pk_command, &f.command, msgpack_sbuffer_write);
@@ -56,7 +54,7 @@ static enum wire_error read_options(struct fixture *f)
 		pack_text(&f->pk_command, "true");
 	if (f->bag.size)
 		bag = cursor_make(f->bag.data, f->bag.size);
-	return exec_options_init(&f->options, &f->user,
+	return exec_options_init(&f->options, name, home,
 				 cursor_make(f->command.data, f->command.size), bag, &f->fault);
 }
 

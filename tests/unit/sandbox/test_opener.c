@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Tests of sandbox/opener.c: regular files and nothing else, as the user and nobody else.
+ * Tests of sandbox/opener.c and opener_serve.c: regular files and nothing else, as the user and nobody
+ * else.
  */
 
 #include "tests/unit/sandbox/fixture.h"
@@ -18,7 +19,7 @@
 struct files {
 	struct fixture *fixture;
 	char dir[32];
-	int opener;
+	struct opener *opener;
 };
 
 static int setup(void **state)
@@ -42,13 +43,30 @@ static int teardown(void **state)
 	struct launch_spec spec = make_spec((const char *const[]){"rm", "-r", f->dir, NULL});
 
 	assert_int_equal(run(f->fixture, &spec).status, 0);
-	fd_close(f->opener);
+	(void)opener_close(f->opener);
 	*state = f->fixture;
 	return fixture_teardown(state);
 }
 
-static int open_as(int opener, const char *base, const char *path, int flags, uint64_t resolve,
-		   int *ret_fd)
+/* Sends and waits. What opener_send() or opener_recv() say, or the reply's result. */
+static int ask(struct opener *opener, const struct open_request *request,
+	       struct open_reply *ret_reply)
+{
+	int r = opener_send(opener, request);
+
+	while (!r) {
+		await(opener->sock, POLLIN);
+		r = opener_recv(opener, ret_reply);
+		if (!r)
+			return ret_reply->result;
+		if (r == OPEN_E_WAIT)
+			r = 0;
+	}
+	return r;
+}
+
+static int open_as(struct opener *opener, const char *base, const char *path, int flags,
+		   uint64_t resolve, int *ret_fd)
 {
 	struct open_request request = {
 		.path = path,
@@ -57,9 +75,27 @@ static int open_as(int opener, const char *base, const char *path, int flags, ui
 		.flags = flags,
 		.mode = 0640,
 		.resolve = resolve,
+		.into = -1,
 	};
+	struct open_reply reply = {.fd = -1};
+	int r = ask(opener, &request, &reply);
 
-	return opener_open(opener, &request, ret_fd);
+	if (!r)
+		*ret_fd = reply.fd;
+	return r;
+}
+
+/* Starts one and has it open something: 0, or why it is of no use. */
+static int start_and_open(const struct launcher *launcher, uid_t uid, struct opener **ret_opener)
+{
+	int fd = -1, r = opener_start(launcher, uid, getgid(), NULL, 0, ret_opener);
+
+	if (!r)
+		r = open_as(*ret_opener, "/", "etc/passwd", O_RDONLY, 0, &fd);
+	(void)fd_close(fd);
+	if (r)
+		*ret_opener = opener_close(*ret_opener);
+	return r;
 }
 
 static void expect_result(struct files *f, const char *path, int flags, int result)
@@ -119,7 +155,7 @@ static void file_is_made_written_and_read(void **state)
 	write_file(f, "note", "second");
 	expect_text(f, "note", "second");
 	fd = expect_open(f, "note", O_WRONLY | O_APPEND);
-	assert_int_equal(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE), O_WRONLY);
+	assert_int_equal(fcntl(fd, F_GETFL) & (O_NONBLOCK | O_ACCMODE), O_NONBLOCK | O_WRONLY);
 	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
 	assert_int_equal(write(fd, "+", 1), 1);
 	close(fd);
@@ -201,10 +237,11 @@ static void request_that_is_not_one_is_refused(void **state)
 	struct files *f = *state;
 	struct open_request request = {.path = "note\0x", .path_len = 6, .base = f->dir};
 	char path[SPEC_PATH_MAX + 2];
+	struct open_reply reply;
 	int fd = -1;
 
 	write_file(f, "note", "text");
-	assert_int_equal(opener_open(f->opener, &request, &fd), -EINVAL);
+	assert_int_equal(ask(f->opener, &request, &reply), -EINVAL);
 	expect_result(f, "note", O_RDONLY | O_TRUNC, -EINVAL);
 	expect_result(f, "absent", O_RDONLY | O_CREAT | O_TRUNC, -EINVAL);
 	assert_int_equal(access(in_dir(f, "absent"), F_OK), -1);
@@ -226,10 +263,13 @@ static void expect_bad_message(struct files *f, const void *body, size_t len, co
 			       unsigned n_fds)
 {
 	const struct packet_head head = {.op = PACKET_OPEN};
-	struct packet answer = {0};
+	struct packet_opened opened;
+	struct packet answer = {.body = &opened, .body_max = sizeof(opened)};
 
-	assert_int_equal(packet_send(f->opener, &head, body, len, fds, n_fds, 0), 0);
-	assert_int_equal(packet_recv(f->opener, &answer, 0), 0);
+	if (!f->opener->ready)
+		expect_result(f, "none", O_RDONLY, -ENOENT);
+	assert_int_equal(packet_send(f->opener->sock, &head, body, len, fds, n_fds, 0), 0);
+	assert_int_equal(packet_recv(f->opener->sock, &answer, 0), 0);
 	assert_int_equal(answer.head.op, PACKET_OPENED);
 	assert_int_equal(answer.head.arg, -EBADMSG);
 	assert_int_equal(answer.n_fds, 0);
@@ -269,14 +309,14 @@ static void many_opens_leave_no_descriptor_behind(void **state)
 	struct files *f = *state;
 	pid_t launcher = f->fixture->launcher.pid;
 	struct rlimit limit, low = {.rlim_cur = 32};
-	int before = count_fds(getpid()), first = f->opener;
+	struct opener *first = f->opener;
+	int before = count_fds(getpid());
 
 	/* An opener that keeps one of a hundred has no room for the rest. */
 	assert_int_equal(prlimit(launcher, RLIMIT_NOFILE, NULL, &limit), 0);
 	low.rlim_max = limit.rlim_max;
 	assert_int_equal(prlimit(launcher, RLIMIT_NOFILE, &low, NULL), 0);
-	assert_int_equal(
-		opener_start(&f->fixture->launcher, getuid(), getgid(), NULL, 0, &f->opener), 0);
+	assert_int_equal(start_and_open(&f->fixture->launcher, getuid(), &f->opener), 0);
 	assert_int_equal(prlimit(launcher, RLIMIT_NOFILE, &limit, NULL), 0);
 	write_file(f, "note", "text");
 	for (unsigned i = 0; i < 100; i++) {
@@ -286,7 +326,7 @@ static void many_opens_leave_no_descriptor_behind(void **state)
 		expect_result(f, "note", O_WRONLY | O_CREAT | O_EXCL, -EEXIST);
 		expect_bad_message(f, NULL, 0, (int[]){STDERR_FILENO}, 1);
 	}
-	close(first);
+	(void)opener_close(first);
 	assert_int_equal(count_fds(getpid()), before);
 }
 
@@ -329,7 +369,8 @@ static void path_of_what_the_user_may_read_can_be_had(void **state)
 static void path_of_what_the_user_may_not_read_cannot(void **state)
 {
 	struct files *f = *state;
-	int opener, fd = -1;
+	struct opener *opener;
+	int fd = -1;
 
 	if (geteuid() != 0)
 		skip();
@@ -343,15 +384,16 @@ static void path_of_what_the_user_may_not_read_cannot(void **state)
 	assert_int_equal(open_as(opener, f->dir, ".", O_PATH | O_RDWR, 0, &fd), -EACCES);
 	assert_int_equal(open_as(opener, f->dir, "shown", O_PATH, 0, &fd), 0);
 	close(fd);
-	close(opener);
+	(void)opener_close(opener);
 }
 
 static void opener_has_its_users_rights_only(void **state)
 {
 	const gid_t group = 4243;
 	struct files *f = *state;
+	struct opener *opener;
 	struct stat st;
-	int opener, fd = -1;
+	int fd = -1;
 
 	if (geteuid() != 0)
 		skip();
@@ -369,7 +411,7 @@ static void opener_has_its_users_rights_only(void **state)
 	assert_int_equal(st.st_uid, 4242);
 	assert_int_equal(st.st_gid, 4242);
 	close(fd);
-	close(opener);
+	(void)opener_close(opener);
 }
 
 /* Each socket has one holder, whatever was forked in between: or closing it would end nobody. */
@@ -378,30 +420,30 @@ static void openers_end_with_their_socket_and_are_reaped(void **state)
 	struct files *f = *state;
 	struct launcher *launcher = &f->fixture->launcher;
 	unsigned n = geteuid() == 0 ? 256 : 8;
-	int openers[256], extra = -1;
+	struct opener *openers[256], *extra = NULL;
 	char path[64], children[4096];
+	int fd = -1, r;
 
 	/* Eight of a user, 256 in all; one is the fixture's. */
+	expect_result(f, "none", O_RDONLY, -ENOENT);
 	for (unsigned i = 1; i < n; i++)
-		assert_int_equal(opener_start(launcher, i < 8 ? getuid() : 10000 + i / 8, getgid(),
-					      NULL, 0, &openers[i]),
-				 0);
-	assert_int_equal(opener_start(launcher, getuid(), getgid(), NULL, 0, &extra), -EAGAIN);
-	close(openers[1]);
-	while (opener_start(launcher, getuid(), getgid(), NULL, 0, &openers[1]) == -EAGAIN)
+		assert_int_equal(
+			start_and_open(launcher, i < 8 ? getuid() : 10000 + i / 8, &openers[i]), 0);
+	assert_int_equal(start_and_open(launcher, getuid(), &extra), OPEN_E_MANY);
+	openers[1] = opener_close(openers[1]);
+	while ((r = start_and_open(launcher, getuid(), &openers[1])) == OPEN_E_MANY)
 		usleep(10000);
+	assert_int_equal(r, 0);
 	if (n == 256)
-		assert_int_equal(opener_start(launcher, 20000, getgid(), NULL, 0, &extra), -EAGAIN);
+		assert_int_equal(start_and_open(launcher, 20000, &extra), OPEN_E_MANY);
 	for (unsigned i = 1; i < n; i++)
-		close(openers[i]);
+		(void)opener_close(openers[i]);
 
 	/* Only the one of the fixture remains, not even a zombie. */
 	(void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)launcher->pid,
 		       (int)launcher->pid);
 	for (unsigned i = 0; i < 600; i++) {
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-		read_all(fd, children, sizeof(children));
+		read_all(open(path, O_RDONLY | O_CLOEXEC), children, sizeof(children));
 		if (strchr(children, ' ') == strrchr(children, ' '))
 			break;
 		usleep(100000);
@@ -410,9 +452,160 @@ static void openers_end_with_their_socket_and_are_reaped(void **state)
 
 	/* A user may kill its opener. Another can be had. */
 	assert_int_equal(kill((pid_t)strtol(children, NULL, 10), SIGKILL), 0);
-	assert_int_equal(open_as(f->opener, "/", "etc/passwd", O_RDONLY, 0, &extra), OPEN_E_GONE);
-	assert_int_equal(opener_start(launcher, getuid(), getgid(), NULL, 0, &extra), 0);
-	close(extra);
+	assert_int_equal(open_as(f->opener, "/", "etc/passwd", O_RDONLY, 0, &fd), OPEN_E_GONE);
+	assert_int_equal(start_and_open(launcher, getuid(), &extra), 0);
+	(void)opener_close(extra);
+}
+
+/* Number of the only child of @pid. */
+static pid_t only_child(pid_t pid)
+{
+	char path[64], text[256];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	read_all(open(path, O_RDONLY | O_CLOEXEC), text, sizeof(text));
+	return (pid_t)strtol(text, NULL, 10);
+}
+
+/* Its user may stop it, or have it wait in a file system: it is killed all the same. */
+static void closed_opener_is_killed_even_if_stopped(void **state)
+{
+	struct files *f = *state;
+	struct open_request request = {.path = "none", .path_len = 4, .base = f->dir, .into = -1};
+	struct open_reply reply;
+	pid_t pid;
+
+	expect_result(f, "none", O_RDONLY, -ENOENT);
+	pid = only_child(f->fixture->launcher.pid);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(opener_send(f->opener, &request), 0);
+	assert_int_equal(opener_recv(f->opener, &reply), OPEN_E_WAIT);
+	f->opener = opener_close(f->opener);
+	for (unsigned i = 0; i < 6000 && kill(pid, 0) == 0; i++)
+		usleep(10000);
+	assert_int_equal(kill(pid, 0), -1);
+	assert_int_equal(
+		opener_start(&f->fixture->launcher, getuid(), getgid(), NULL, 0, &f->opener), 0);
+	write_file(f, "note", "text");
+}
+
+static struct open_request contents(const char *path, enum open_kind kind, int flags)
+{
+	return (struct open_request){
+		.kind = kind,
+		.path = path,
+		.path_len = strlen(path),
+		.base = "/",
+		.flags = flags,
+		.mode = 0640,
+		.length = OPENER_WINDOW_BYTES,
+		.into = -1,
+	};
+}
+
+static void contents_travel_through_the_window(void **state)
+{
+	struct files *f = *state;
+	struct open_request q = contents(in_dir(f, "note"), OPEN_WRITE, O_WRONLY | O_CREAT);
+	struct open_reply reply;
+
+	q.data = "0123456789";
+	q.length = 10;
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	assert_int_equal(reply.done, 10);
+	assert_int_equal(reply.size, 10);
+	q.flags = O_WRONLY;
+	q.data = "xy";
+	q.length = 2;
+	q.offset = 4;
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	q.flags = O_WRONLY | O_APPEND;
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	assert_int_equal(reply.size, 12);
+	expect_text(f, "note", "0123xy6789xy");
+
+	q = contents(in_dir(f, "note"), OPEN_READ, O_RDONLY);
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	assert_int_equal(reply.done, 12);
+	assert_true(reply.eof && reply.fd == -1);
+	assert_memory_equal(f->opener->window, "0123xy6789xy", 12);
+	q.offset = 3;
+	q.length = 4;
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	assert_memory_equal(f->opener->window, "3xy6", 4);
+	assert_false(reply.eof);
+	opener_trim(f->opener);
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	q.length = OPENER_WINDOW_BYTES + 1;
+	assert_int_equal(opener_send(f->opener, &q), -EINVAL);
+	q = contents(in_dir(f, "note"), OPEN_WRITE, O_RDONLY);
+	q.data = "";
+	q.length = 0;
+	assert_int_equal(ask(f->opener, &q, &reply), -EINVAL);
+	q = contents(in_dir(f, "note"), OPEN_READ, O_RDWR);
+	assert_int_equal(ask(f->opener, &q, &reply), -EINVAL);
+}
+
+static void file_is_copied_and_link_is_read(void **state)
+{
+	struct files *f = *state;
+	struct open_request q;
+	struct open_reply reply;
+	char got[64];
+
+	write_file(f, "note", "text");
+	assert_int_equal(symlink("note", in_dir(f, "link")), 0);
+	q = contents(in_dir(f, "link"), OPEN_COPY, O_RDONLY);
+	q.into = open(in_dir(f, "copy"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	q.length = 4;
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	assert_int_equal(reply.done, 4);
+	assert_int_equal(lseek(q.into, 0, SEEK_SET), 0);
+	q.length = 3;
+	assert_int_equal(ask(f->opener, &q, &reply), -EFBIG);
+	read_all(q.into, got, sizeof(got));
+	assert_string_equal(got, "text");
+
+	q = contents(in_dir(f, "link"), OPEN_LINK, O_RDONLY);
+	assert_int_equal(ask(f->opener, &q, &reply), 0);
+	assert_int_equal(reply.done, 4);
+	assert_memory_equal(f->opener->window, "note", 4);
+	q = contents(in_dir(f, "note"), OPEN_LINK, O_RDONLY);
+	assert_int_equal(ask(f->opener, &q, &reply), -EINVAL);
+	q = contents(in_dir(f, "absent"), OPEN_LINK, O_RDONLY);
+	assert_int_equal(ask(f->opener, &q, &reply), -ENOENT);
+}
+
+/* A file that waits for something to happen: as a user, /proc/kmsg cannot even be opened. */
+static void file_that_would_block_says_so(void **state)
+{
+	struct files *f = *state;
+	struct open_request q = contents("/proc/kmsg", OPEN_READ, O_RDONLY);
+	struct open_reply reply = {0};
+	int r = 0;
+
+	/* What is in it comes first, and need not end as the system goes on. */
+	for (unsigned i = 0; i < 1000 && !r; i++)
+		r = ask(f->opener, &q, &reply);
+	assert_true(r == -EAGAIN || r == -EACCES || r == -EPERM || r == -ENOENT);
+	write_file(f, "note", "text");
+}
+
+/* An answer to an earlier question is none to this one. */
+static void answer_that_does_not_match_is_refused(void **state)
+{
+	struct files *f = *state;
+	struct open_request q = contents("/etc/passwd", OPEN_READ, O_RDONLY);
+	struct open_reply reply;
+	int r = OPEN_E_WAIT;
+
+	assert_int_equal(opener_send(f->opener, &q), 0);
+	f->opener->last_id++;
+	while (r == OPEN_E_WAIT) {
+		await(f->opener->sock, POLLIN);
+		r = opener_recv(f->opener, &reply);
+	}
+	assert_int_equal(r, -EBADMSG);
 }
 
 #define OPENER_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -432,6 +625,11 @@ int main(int argc, char **argv)
 		OPENER_TEST(path_of_what_the_user_may_not_read_cannot),
 		OPENER_TEST(opener_has_its_users_rights_only),
 		OPENER_TEST(openers_end_with_their_socket_and_are_reaped),
+		OPENER_TEST(closed_opener_is_killed_even_if_stopped),
+		OPENER_TEST(contents_travel_through_the_window),
+		OPENER_TEST(file_is_copied_and_link_is_read),
+		OPENER_TEST(file_that_would_block_says_so),
+		OPENER_TEST(answer_that_does_not_match_is_refused),
 	};
 
 	(void)argc;

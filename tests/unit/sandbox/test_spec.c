@@ -221,7 +221,7 @@ static void structure_other_than_agreed_is_refused(void **state)
 	EXPECT_PATCHED_REFUSED("\xa4kind", "\xa4kin\0", "unknown key");
 	EXPECT_PATCHED_REFUSED("\xa4kind", "\x01", "unknown key");
 	EXPECT_PATCHED_REFUSED("\xa3gid\x64", "\xa3uid\x64", "uid is given twice");
-	EXPECT_PATCHED_REFUSED("\x88\xa4kind\x01", "\x87", "kind is missing");
+	EXPECT_PATCHED_REFUSED("\x89\xa4kind\x01", "\x88", "kind is missing");
 	EXPECT_PATCHED_REFUSED("\xa4kind\x01", "\xa4kind\xa1\x31", "kind has the wrong type");
 	EXPECT_PATCHED_REFUSED("\xa4kind\x01", "\xa4kind\xcf\x01\0\0\0\0\0\0\x01",
 			       "kind has the wrong type");

@@ -146,6 +146,9 @@ static void what_a_box_cannot_be_is_refused_by_both_sides(void **state)
 	INVALID("net 4", box->net = 4);
 	INVALID("seccomp 4", box->seccomp = 4);
 	INVALID("nofile", box->rlimits.nofile = 15);
+	INVALID("bind_uid", box->bind_uid = (uid_t)-1);
+	INVALID("bind_gid", box->bind_gid = (gid_t)-1);
+	INVALID("cwd_or_root", spec.cwd_or_root = 2);
 	INVALID("nice", box->nice = 20);
 	INVALID("hostname", box->hostname = "");
 	INVALID("hostname", box->hostname = "a b");
@@ -213,7 +216,7 @@ static void targets_cannot_cover_what_the_box_needs(void **state)
 		assert_int_equal(spec_check(&spec, &reason), 0);
 	}
 	binds[1].target = "/a";
-	binds[1].flags = 4;
+	binds[1].flags = 8;
 	INVALID("unknown flags", box->binds = binds);
 }
 
