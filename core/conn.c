@@ -158,15 +158,30 @@ void conn_close(struct conn *conn)
 		agent_disconnected(conn->spawned);
 	else if (conn->agent)
 		agent_table_give_back(shard->kernel->agents, conn->agent);
+	shard->in_bytes -= conn->in.cap;
+	quota_uncharge(conn->user->owner, conn->charged);
+	buf_deinit(&conn->in);
+	buf_deinit(&conn->backlog);
 	if (!conn->is_agents)
 		quota_give(conn->user->owner, QUOTA_CONNECTIONS);
 	(void)user_unref(conn->user);
-	shard->in_bytes -= conn->in.cap;
-	buf_deinit(&conn->in);
-	buf_deinit(&conn->backlog);
 	STAT_ADD(shard->stats.connections, -1);
 	listener_forget(shard);
 	free(conn);
+}
+
+/* Counts what both buffers have become. False when they have outgrown what the owner may hold. */
+static bool memory_count(struct conn *conn)
+{
+	struct owner *owner = conn->user->owner;
+	size_t bytes = conn->in.cap + conn->backlog.cap;
+
+	if (bytes > conn->charged && !quota_charge(owner, bytes - conn->charged))
+		return false;
+	if (bytes < conn->charged)
+		quota_uncharge(owner, conn->charged - bytes);
+	conn->charged = bytes;
+	return true;
 }
 
 static void mark_dirty(struct conn *conn)
@@ -281,6 +296,8 @@ void conn_end(struct conn *conn, uint16_t op, uint16_t flags, uint64_t id)
 	}
 	STAT_ADD(shard->stats.replies, 1);
 	mark_dirty(conn);
+	if (!memory_count(conn))
+		conn_doom(conn);
 }
 
 void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct fault *fault)
@@ -314,7 +331,7 @@ static int backlog_keep(struct conn *conn, size_t sent)
 		sent -= skip;
 		r = buf_append(&conn->backlog, out->data + piece->offset + skip, piece->len - skip);
 	}
-	return err_trace(r);
+	return err_trace(!r && !memory_count(conn) ? -ENOBUFS : r);
 }
 
 /* What a send left over, or all of it: 0, or -errno when the connection is lost. */
@@ -383,7 +400,8 @@ static void on_sent_short(struct loop_source *source, int n)
 
 	CHECK(!conn->out_bytes);
 	if ((n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOBUFS) ||
-	    buf_append(&conn->backlog, bytes + taken, conn->later_len - taken)) {
+	    buf_append(&conn->backlog, bytes + taken, conn->later_len - taken) ||
+	    !memory_count(conn)) {
 		conn_doom(conn);
 		return;
 	}
@@ -433,6 +451,7 @@ static void on_writable(struct loop_source *source)
 	}
 	if (sent > 0) {
 		buf_consume(&conn->backlog, (size_t)sent);
+		(void)memory_count(conn);
 		STAT_ADD(conn->shard->stats.out_bytes, sent);
 	}
 	if (buf_unread(&conn->backlog))
@@ -511,15 +530,16 @@ static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 	struct shard *shard = conn->shard;
 	size_t before = conn->in.cap;
 	struct fault fault;
+	bool full = shard->in_bytes + len > LIMIT_IN_CORE_BYTES;
 
-	if (shard->in_bytes + len > LIMIT_IN_CORE_BYTES || buf_append(&conn->in, bytes, len)) {
+	full = full || buf_append(&conn->in, bytes, len);
+	shard->in_bytes += conn->in.cap - before;
+	if (full || !memory_count(conn)) {
 		(void)fault_set(&fault, WIRE_BUSY,
 				"the kernel holds too much input; closing the connection");
 		conn_reply_error(conn, 0, 0, &fault);
 		conn_leave(conn);
-		return;
 	}
-	shard->in_bytes += conn->in.cap - before;
 }
 
 /* Parses what is in conn->in. */
@@ -529,6 +549,7 @@ static void parse_kept(struct conn *conn)
 
 	buf_consume(&conn->in, parse(conn, buf_head(&conn->in), buf_unread(&conn->in)));
 	conn->shard->in_bytes -= before - conn->in.cap;
+	(void)memory_count(conn);
 }
 
 static void after_input(struct conn *conn)

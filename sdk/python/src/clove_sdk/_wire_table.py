@@ -33,7 +33,8 @@ class SyscallOp(IntEnum):
     #: End an agent and all it started; no restart follows. Answers when the last of its processes
     #: is gone.
     KILL = 0x11
-    #: List agents.
+    #: List agents of the caller's owner; to clients of root and of the kernel's own user, of all
+    #: owners.
     LIST = 0x12
     #: Stop every process of an agent.
     PAUSE = 0x14
@@ -139,7 +140,7 @@ class SyscallOp(IntEnum):
     INSPECT = 0x201
     #: A piece of what an agent wrote; also after its end, while its name is known.
     LOGS = 0x202
-    #: Counters of the kernel itself.
+    #: Counters of the kernel itself, for root and the kernel's own user.
     STATS = 0x600
 
 
