@@ -38,7 +38,8 @@ static void build(void)
 {
 	log_init("", LOG_ERROR + 1);
 	require(!loop_probe(LOOP_EPOLL, &kernel.io));
-	require(!user_init(&kernel.user, geteuid()));
+	require(!users_new(&kernel, &kernel.users));
+	kernel.user = users_own(kernel.users);
 	require(!agent_table_new(1, &kernel.agents));
 	require(!directory_new(&kernel.directory));
 	require(!shard_new(&kernel, 0, &kernel.shards[0]));
