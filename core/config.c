@@ -194,7 +194,7 @@ OWNER_LIMIT(owner_launch_rate, launch_rate)
 #define A_NUMBER "a number from 1 to 1000000"
 
 static const struct setting {
-	const char *option; /* with its dashes */
+	const char *option; /* with its dashes; NULL: none */
 	const char *flag;   /* the value it stands for, when it takes none */
 	const char *variable, *section, *key;
 	int (*read)(struct config *config, const char *value);
@@ -380,9 +380,10 @@ static void options_make(struct option *ret_options)
 	struct option *o = ret_options;
 
 	for (size_t i = 0; i < SETTING_COUNT; i++)
-		*o++ = (struct option){settings[i].option + 2,
-				       settings[i].flag ? no_argument : required_argument, NULL,
-				       OPTION_SETTING + (int)i};
+		if (settings[i].option)
+			*o++ = (struct option){settings[i].option + 2,
+					       settings[i].flag ? no_argument : required_argument,
+					       NULL, OPTION_SETTING + (int)i};
 	*o++ = (struct option){"config", required_argument, NULL, OPTION_CONFIG};
 	*o++ = (struct option){"version", no_argument, NULL, OPTION_VERSION};
 	*o++ = (struct option){"help", no_argument, NULL, OPTION_HELP};

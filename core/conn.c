@@ -189,13 +189,28 @@ void conn_close(struct conn *conn)
 		agent_disconnected(conn->spawned);
 	else if (conn->agent)
 		identity_end(conn);
+	buf_deinit(&conn->backlog);
+	quota_uncharge(conn->user->owner, conn->charged);
 	if (!conn->is_agents)
 		quota_give(conn->user->owner, QUOTA_CONNECTIONS);
 	(void)user_unref(conn->user);
-	buf_deinit(&conn->backlog);
 	STAT_ADD(shard->stats.connections, -1);
 	listener_forget(shard);
 	free(conn);
+}
+
+/* Counts what both buffers have become. False when they have outgrown what the owner may hold. */
+static bool memory_count(struct conn *conn)
+{
+	struct owner *owner = conn->user->owner;
+	size_t bytes = conn->in.cap + conn->backlog.cap;
+
+	if (bytes > conn->charged && !quota_charge(owner, bytes - conn->charged))
+		return false;
+	if (bytes < conn->charged)
+		quota_uncharge(owner, conn->charged - bytes);
+	conn->charged = bytes;
+	return true;
 }
 
 static void mark_dirty(struct conn *conn)
@@ -310,6 +325,8 @@ void conn_end(struct conn *conn, uint16_t op, uint16_t flags, uint64_t id)
 	}
 	STAT_ADD(shard->stats.replies, 1);
 	mark_dirty(conn);
+	if (!memory_count(conn))
+		conn_doom(conn);
 }
 
 void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct fault *fault)
@@ -345,7 +362,7 @@ static int backlog_keep(struct conn *conn, size_t sent)
 		sent -= skip;
 		r = buf_append(&conn->backlog, out->data + piece->offset + skip, piece->len - skip);
 	}
-	return err_trace(r);
+	return err_trace(!r && !memory_count(conn) ? -ENOBUFS : r);
 }
 
 /* What a send left over, or all of it: 0, or -errno when the connection is lost. */
@@ -414,7 +431,8 @@ static void on_sent_short(struct loop_source *source, int n)
 
 	CHECK(!conn->out_bytes);
 	if ((n < 0 && n != -EAGAIN && n != -EINTR && n != -ENOBUFS) ||
-	    buf_append(&conn->backlog, bytes + taken, conn->later_len - taken)) {
+	    buf_append(&conn->backlog, bytes + taken, conn->later_len - taken) ||
+	    !memory_count(conn)) {
 		conn_doom(conn);
 		return;
 	}
@@ -464,6 +482,7 @@ static void on_writable(struct loop_source *source)
 	}
 	if (sent > 0) {
 		buf_consume(&conn->backlog, (size_t)sent);
+		(void)memory_count(conn);
 		STAT_ADD(conn->shard->stats.out_bytes, sent);
 	}
 	if (buf_unread(&conn->backlog))
@@ -536,21 +555,34 @@ static bool waiting(const struct conn *conn)
 	return conn->stalled || !list_empty(&conn->carried);
 }
 
-static void evict(struct conn *conn)
+static void evict(struct conn *conn, const char *who)
 {
 	struct fault fault;
 
+	in_drop(conn);
+	(void)memory_count(conn);
 	(void)fault_set(
 		&fault, WIRE_BUSY,
-		"the kernel holds too much input, and yours has waited longest for its rest; closing");
+		"%s holds too much input, and yours has waited longest for its rest; closing", who);
 	conn_reply_error(conn, 0, 0, &fault);
-	in_drop(conn);
 	conn_leave(conn);
+}
+
+/* Of those of the same owner, @conn at the latest. */
+static struct conn *longest_silent(struct conn *conn)
+{
+	list_for_each (it, &conn->shard->unparsed) {
+		struct conn *other = container_of(it, struct conn, unparsed);
+
+		if (other->user->owner == conn->user->owner)
+			return other;
+	}
+	return conn;
 }
 
 /*
  * Keeps unparsed bytes. Where there is no room for more, who has sent nothing for the longest time pays with
- * its connection, and this one only when it is the last.
+ * its connection, and this one only when it is the last. Where its owner may hold no more, so do the owner's own.
  */
 static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 {
@@ -560,13 +592,16 @@ static void keep(struct conn *conn, const uint8_t *bytes, size_t len)
 	list_unlink(&conn->unparsed);
 	list_append(&shard->unparsed, &conn->unparsed);
 	while (shard->in_bytes + len > LIMIT_IN_CORE_BYTES && !finished(conn))
-		evict(container_of(shard->unparsed.next, struct conn, unparsed));
+		evict(container_of(shard->unparsed.next, struct conn, unparsed), "the kernel");
 	if (finished(conn))
 		return;
-	if (buf_append(&conn->in, bytes, len))
-		evict(conn);
-	else
-		shard->in_bytes += conn->in.cap - before;
+	if (buf_append(&conn->in, bytes, len)) {
+		evict(conn, "the kernel");
+		return;
+	}
+	shard->in_bytes += conn->in.cap - before;
+	while (!finished(conn) && !memory_count(conn))
+		evict(longest_silent(conn), "your user");
 }
 
 /* Parses what is in conn->in. */
@@ -576,6 +611,7 @@ static void parse_kept(struct conn *conn)
 
 	buf_consume(&conn->in, parse(conn, buf_head(&conn->in), buf_unread(&conn->in)));
 	conn->shard->in_bytes -= before - conn->in.cap;
+	(void)memory_count(conn);
 	if (!buf_unread(&conn->in))
 		list_unlink(&conn->unparsed);
 }

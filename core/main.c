@@ -359,8 +359,9 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 		(void)strays_end(kernel, true);
 	listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 	launcher_stop(kernel->launcher);
-	threads_ended = openers_stop(kernel->openers) & files_stop(kernel->files) &
-			users_stop(kernel->users);
+	openers_stop(kernel->openers);
+	threads_ended = files_stop(kernel->files);
+	threads_ended = users_stop(kernel->users) && threads_ended;
 	log_info("stopped", "epoch=%llu", (unsigned long long)kernel->epoch);
 	/* A thread that hangs in a file system or a user database still uses the kernel's memory: leave it be. */
 	if (!threads_ended)

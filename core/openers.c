@@ -589,7 +589,7 @@ static void helpers_drop(struct list *helpers)
 	}
 }
 
-bool openers_stop(struct openers *openers)
+void openers_stop(struct openers *openers)
 {
 	const uint64_t one = 1;
 	struct list *it;
@@ -613,5 +613,4 @@ bool openers_stop(struct openers *openers)
 		seat_free(seat);
 	}
 	openers_free(openers);
-	return true;
 }

@@ -9,8 +9,6 @@
  * waits for a file: an opener that does not answer in time is killed, and its question answered for it.
  */
 
-#include <stdbool.h>
-
 struct file_task;
 struct kernel;
 struct openers;
@@ -18,8 +16,8 @@ struct openers;
 /* 0 or -errno. */
 int openers_start(struct kernel *kernel, struct openers **ret_openers);
 
-/* After the cores have ended. Always true: the thread never hangs. */
-bool openers_stop(struct openers *openers);
+/* After the cores have ended, before the file threads do; the thread never hangs. */
+void openers_stop(struct openers *openers);
 
 /* Any thread: the questions of @task, then files_pass_on(). */
 void openers_add(struct openers *openers, struct file_task *task);

@@ -47,12 +47,12 @@ enum wire_error quota_launch(const struct config *config, struct owner *owner, u
 			     struct fault *fault)
 {
 	_Atomic uint64_t *paid_ns = &owner->quota.launches_ns;
-	uint64_t interval_ns = CLOCK_NS_PER_S / config->launch_rate;
-	uint64_t burst_ns = LIMIT_LAUNCH_BURST_S * CLOCK_NS_PER_S;
-	uint64_t before, after;
+	const uint64_t burst_ns = LIMIT_LAUNCH_BURST_S * CLOCK_NS_PER_S;
+	uint64_t interval_ns, before, after;
 
 	if (owner->is_operator)
 		return WIRE_OK;
+	interval_ns = CLOCK_NS_PER_S / config->launch_rate;
 	before = atomic_load_explicit(paid_ns, memory_order_relaxed);
 	do {
 		after = (before > now_ns ? before : now_ns) + interval_ns;

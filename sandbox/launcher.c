@@ -50,8 +50,9 @@
 enum {
 	CONTROL_FD = 3,
 	SWEEP_INTERVAL_MS = 1000, /* only while something has exited that is not reaped */
-	/* Control, epoll, peers, openers, and the descriptors of one hostile message. */
-	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + 2 * LAUNCHER_OPENERS_MAX + PACKET_FDS_MAX,
+	/* Control, epoll, peers, and the descriptors of one hostile message. */
+	RESERVED_FDS = 16 + LAUNCHER_PEERS_MAX + PACKET_FDS_MAX,
+	FDS_PER_OPENER = 2, /* its pidfd, a copy of its socket */
 	CHILDREN_MIN = 16,
 	CGROUPS_PER_SWEEP = 256,
 };
@@ -127,7 +128,7 @@ static bool opener_fits(const struct server *server, uid_t uid)
 
 	list_for_each (it, &server->openers)
 		n_of_uid += container_of(it, struct opener_process, in_server)->uid == uid;
-	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < LAUNCHER_OPENERS_MAX;
+	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < server->openers_max;
 }
 
 int launcher_opener_add(struct server *server, uid_t uid, int sock, void (*run)(void *arg),
@@ -340,7 +341,7 @@ static void on_control(struct server *server, struct watch *watch, uint32_t even
 static int set_rlimits(struct server *server)
 {
 	struct rlimit limit;
-	unsigned fds;
+	unsigned fds, reserved;
 
 	if (getrlimit(RLIMIT_CORE, &server->core) < 0 ||
 	    getrlimit(RLIMIT_NOFILE, &server->nofile) < 0)
@@ -353,8 +354,12 @@ static int set_rlimits(struct server *server)
 		return err_raise(-errno);
 
 	fds = limit.rlim_cur < UINT32_MAX ? (unsigned)limit.rlim_cur : UINT32_MAX;
-	server->children_max =
-		fds > RESERVED_FDS ? (fds - RESERVED_FDS) / LAUNCHER_FDS_PER_CHILD : 0;
+	/* A quarter for openers, if that is not more than they may be. */
+	server->openers_max = fds / 4 / FDS_PER_OPENER;
+	if (server->openers_max > LAUNCHER_OPENERS_MAX)
+		server->openers_max = LAUNCHER_OPENERS_MAX;
+	reserved = RESERVED_FDS + server->openers_max * FDS_PER_OPENER;
+	server->children_max = fds > reserved ? (fds - reserved) / LAUNCHER_FDS_PER_CHILD : 0;
 	if (server->children_max > LAUNCHER_CHILDREN_MAX)
 		server->children_max = LAUNCHER_CHILDREN_MAX;
 	if (server->children_max < CHILDREN_MIN)

@@ -24,7 +24,7 @@
 
 enum {
 	LAUNCHER_PEERS_MAX = 64,
-	LAUNCHER_OPENERS_MAX = 256,
+	LAUNCHER_OPENERS_MAX = 256,    /* fewer under a low RLIMIT_NOFILE */
 	LAUNCHER_OPENERS_PER_UID = 8,  /* or a user whose file systems hang would take them all */
 	LAUNCHER_CHILDREN_MAX = 16384, /* fewer under a low RLIMIT_NOFILE */
 	LAUNCHER_BUCKETS = 4096,       /* of children by id: a power of two */
@@ -50,7 +50,7 @@ struct server {
 	struct list openers;
 	struct list by_id[LAUNCHER_BUCKETS];
 	struct list exited; /* children that are no more, but perhaps not reaped */
-	unsigned n_peers, n_openers, n_children, children_max;
+	unsigned n_peers, n_openers, openers_max, n_children, children_max;
 	bool done;
 	struct packet packet; /* the request in hand */
 	uint8_t body[PACKET_BODY_MAX];

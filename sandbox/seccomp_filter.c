@@ -16,7 +16,8 @@
  * refused: nothing in a box is built for them, so whoever calls there looks for a way around.
  *
  * clone3() is ENOSYS: its flags lie in memory, which no filter reads, and every C library falls back
- * to clone(). io_uring is ENOSYS: it opens sockets behind the filter's back.
+ * to clone(). openat2() is ENOSYS for the same reason: it could make a set-user-id file. io_uring is ENOSYS: it opens
+ * sockets behind the filter's back.
  *
  * socketpair() gives stream and seqpacket sockets only. A datagram one can be sent elsewhere: with
  * an address, to an abstract socket of another box in the same empty network. For the same reason
@@ -26,6 +27,7 @@
 #include "sandbox/seccomp_filter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -55,6 +57,9 @@
 #error "no system call filter for this architecture yet"
 #endif
 
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
 #ifndef CLONE_NEWCGROUP
 #define CLONE_NEWCGROUP 0x02000000
 #endif
@@ -67,8 +72,9 @@
 #define ARG(i) ((unsigned)(offsetof(struct seccomp_data, args) + 8 * (i)))
 
 enum {
-	PROLOGUE_MAX = 96,
-	TYPE_MASK = 0xf, /* of socket(): the rest are flags */
+	PROLOGUE_MAX = 160,
+	TMPFILE_BIT = 020000000, /* of O_TMPFILE, which is a directory's flag besides */
+	TYPE_MASK = 0xf,         /* of socket(): the rest are flags */
 	PROTO_TCP = 6,
 	PROTO_UDP = 17,
 };
@@ -147,15 +153,36 @@ static void emit_prlimit(struct prologue *p)
 	block_end(p, block);
 }
 
-/* A workspace lies on the host's disk, where the bit would mean something. */
+/*
+ * Workspaces and binds lie on the host's disks, where these bits would mean something: the file's owner
+ * there may be the user of the agent, or root.
+ */
+static void emit_setid(struct prologue *p, unsigned mode_arg)
+{
+	load(p, ARG(mode_arg));
+	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1));
+	ret(p, REFUSE(EPERM));
+	ret(p, SECCOMP_RET_ALLOW);
+}
+
 static void emit_chmod(struct prologue *p, unsigned nr, unsigned mode_arg)
 {
 	unsigned short block = block_begin(p, nr);
 
-	load(p, ARG(mode_arg));
-	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID, 0, 1));
-	ret(p, REFUSE(EPERM));
+	emit_setid(p, mode_arg);
+	block_end(p, block);
+}
+
+/* The mode of open() is there only if a file may be made. openat2() has it in memory, and is ENOSYS. */
+static void emit_open(struct prologue *p, unsigned nr, unsigned flags_arg)
+{
+	unsigned short block = block_begin(p, nr);
+
+	load(p, ARG(flags_arg));
+	emit(p,
+	     (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT | TMPFILE_BIT, 1, 0));
 	ret(p, SECCOMP_RET_ALLOW);
+	emit_setid(p, flags_arg + 1);
 	block_end(p, block);
 }
 
@@ -239,9 +266,14 @@ static void build_prologue(struct prologue *p, enum launch_seccomp variant)
 #endif
 	emit_chmod(p, SYS_fchmod, 1);
 	emit_chmod(p, SYS_fchmodat, 2);
-#ifdef SYS_fchmodat2
 	emit_chmod(p, SYS_fchmodat2, 2);
+#ifdef SYS_open
+	emit_open(p, SYS_open, 1);
+	emit_chmod(p, SYS_creat, 1);
+	emit_chmod(p, SYS_mknod, 1);
 #endif
+	emit_open(p, SYS_openat, 2);
+	emit_chmod(p, SYS_mknodat, 2);
 	emit_ioctl(p);
 	emit_socketpair(p, variant);
 	emit_socket(p, variant);

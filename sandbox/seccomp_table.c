@@ -39,7 +39,6 @@ const char *const seccomp_allowed[] = {
 	"sync_file_range",
 	"open",
 	"openat",
-	"openat2",
 	"creat",
 	"close",
 	"close_range",

@@ -60,7 +60,7 @@ def test_a_file_that_is_no_socket(tmp_path):
 def test_a_socket_that_may_not_be_used():
     # Root may use any, so connect(2) is not asked.
     error = _discovery.connect_error("/x", PermissionError(errno.EACCES, "Permission denied"))
-    assert str(error).startswith("/x: ") and "own user and root only" in str(error)
+    assert str(error).startswith("/x: ") and "not open to you" in str(error)
 
 
 @pytest.mark.parametrize("path", ["/tmp/" + "x" * 103, "/tmp/\0x"], ids=["long", "NUL"])
@@ -108,8 +108,8 @@ def test_a_default_socket_served_by_a_stranger_is_refused(monkeypatch, tmp_path)
                 CloveClient().connect()
             message = str(caught.value)
         assert "served by user 65534" in message
-        with pytest.raises(clove_sdk.ConnectionError, match="served by user 65534"):
-            CloveClient(path).connect()
+        with pytest.raises(clove_sdk.TimeoutError):
+            CloveClient(path, timeout=0.1).connect()
         monkeypatch.setenv("CLOVE_SOCKET", path)
         with pytest.raises(clove_sdk.TimeoutError):
             CloveClient(timeout=0.1).connect()

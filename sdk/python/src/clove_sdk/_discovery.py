@@ -29,7 +29,7 @@ class Endpoint:
     """fd: an inherited connection, never closed by the SDK; or None, and path is a socket.
 
     checked: the peer must be root or this process's own user, because anybody could have put a
-    socket there.
+    socket there: so for the default one. One that was named is somebody's decision.
     """
 
     path: str
@@ -42,7 +42,7 @@ def find(argument: Path | None) -> Endpoint:
     if argument is not None:
         path = os.fsdecode(_arguments.path("socket_path", argument))
         _check_path("socket_path", path)
-        return Endpoint(path, checked=path == DEFAULT_SOCKET)
+        return Endpoint(path)
     number = os.environ.get("CLOVE_FD")
     if number:
         if not number.isdecimal():
@@ -101,7 +101,7 @@ def check_peer(endpoint: Endpoint, sock: socket.socket) -> None:
     if uid not in (0, os.geteuid()):
         raise ConnectionError(
             f"{endpoint.path} is served by user {uid} (process {pid}), neither root nor you;"
-            " to trust it all the same, set CLOVE_SOCKET to this path"
+            " to trust it all the same, name this path: CLOVE_SOCKET or CloveClient(path)"
         )
 
 
@@ -116,5 +116,5 @@ def connect_error(path: str, error: OSError) -> ConnectionError:
     if error.errno == errno.ECONNREFUSED:
         return KernelRefused(errno.ECONNREFUSED, f"no kernel listens on this socket; {hint}", path)
     if error.errno == errno.EACCES:
-        hint = "the kernel serves its own user and root only; ask who runs it, or run one of your own"
+        hint = "the kernel there is not open to you (--socket-mode); ask who runs it, or run one of your own"
     return ConnectionError(error.errno, f"cannot connect to a kernel ({error.strerror}); {hint}", path)

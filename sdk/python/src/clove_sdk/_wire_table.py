@@ -34,7 +34,8 @@ class SyscallOp(IntEnum):
     #: End an agent and all it started; no restart follows. Answers when the last of its processes
     #: is gone.
     KILL = 0x11
-    #: List agents.
+    #: List agents of the caller's owner; to clients of root and of the kernel's own user, of all
+    #: owners.
     LIST = 0x12
     #: Stop every process of an agent.
     PAUSE = 0x14
@@ -146,7 +147,7 @@ class SyscallOp(IntEnum):
     #: Delete what an agent that has ended left: its workspace, its logs, and those of agents it
     #: started. Out of sight at once, off the disk in a while.
     REMOVE = 0x204
-    #: Counters of the kernel itself.
+    #: Counters of the kernel itself, for root and the kernel's own user.
     STATS = 0x600
 
 
