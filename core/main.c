@@ -273,9 +273,9 @@ static void supervise(struct kernel *kernel, int signal_fd)
 				  "effect=\"no command can be started until a restart\"");
 			atomic_store(&kernel->launcher_alive, false);
 			launcher_reap(kernel->launcher);
-			/* The inits see it too, but for those that are paused. */
+			/* The inits see it too, but for those that are paused. Commands run on. */
 			if (kernel->groups_fd >= 0)
-				(void)cgroup_kill(kernel->groups_fd);
+				cgroup_kill_numbered(kernel->groups_fd);
 			fds[1].fd = -1;
 			strays = true;
 		}
