@@ -11,8 +11,6 @@ import os
 import sys
 import time
 
-what = sys.argv[1]
-
 
 def say(*words):
     sys.stdout.write(" ".join(map(str, words)) + "\n")
@@ -154,6 +152,7 @@ BOMBS = {
 }
 
 if __name__ == "__main__":
+    what = sys.argv[1]
     if what == "caller":
         caller(*map(float, sys.argv[2:4]))
     elif what == "tree":
