@@ -25,7 +25,8 @@ static int run(const struct settings *settings, char **operands, int count)
 	int status;
 	int r = agents_each(settings, &call, operands, count, &status);
 
-	output_list_print(&list);
+	if (!r || list.text.len)
+		output_list_print(&list);
 	return r ? STATUS_FAILED : status;
 }
 

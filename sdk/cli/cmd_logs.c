@@ -126,9 +126,9 @@ const struct command command_logs = {
 	.name = "logs",
 	.operands = "AGENT",
 	.summary = "Print what an agent wrote, also after its end",
-	.text = "Its stdout goes to stdout, its stderr to stderr. The kernel keeps the last 1 to 2 MiB of each. Bytes\n"
-		"pass unchanged, except to a terminal: there control characters other than new lines, tabs and\n"
-		"colours are shown, not sent.\n",
+	.text = "Its stdout goes to stdout, its stderr to stderr. The kernel keeps the last 512 KiB to 1 MiB of\n"
+		"each. Bytes pass unchanged, except to a terminal: there control characters other than new lines, tabs\n"
+		"and colours are shown, not sent.\n",
 	.examples = "  clove logs worker\n"
 		    "  clove logs --follow --tail 20 worker\n"
 		    "  clove logs --stderr worker | less\n",

@@ -46,7 +46,7 @@ static int run(const struct settings *settings, char **operands, int count)
 			    },
 			    operands, count, &status);
 
-	if (json)
+	if (json && (!r || list.text.len))
 		output_list_print(&list);
 	return r ? STATUS_OURS : status;
 }

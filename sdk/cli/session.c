@@ -52,7 +52,7 @@ void session_lost(const struct settings *settings, int r)
 	else if (r == CLOVE_E_TIMEOUT)
 		complain(
 			"no answer in time; the kernel may be stopped or overloaded: see its log, or "
-			"wait longer with --timeout");
+			"wait longer: clove --timeout 2m ...");
 	else if (r == CLOVE_E_TOO_LARGE)
 		complain(
 			"the arguments are larger than the kernel takes (1 MiB); pass large data as a "
@@ -97,7 +97,7 @@ static const char *advice(enum wire_error code)
 	case WIRE_TOO_LARGE:
 		return "--help says what is taken";
 	case WIRE_TIMEOUT:
-		return "--timeout waits longer";
+		return "wait longer: clove --timeout 2m ...";
 	case WIRE_NO_SPACE:
 		return "make room in the kernel's data directory";
 	case WIRE_NOT_IMPLEMENTED:
