@@ -17,7 +17,7 @@ _clove() {
 	*)
 		case $command in
 		'' | help) words=$("$program" help 2>/dev/null | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p') ;;
-		logs | wait | kill | pause | resume | inspect)
+		logs | wait | kill | rm | pause | resume | inspect)
 			words=$("$program" "${socket[@]}" --timeout 1s ps 2>/dev/null | awk 'NR > 1 { print $2 }')
 			;;
 		esac

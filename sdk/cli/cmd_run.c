@@ -107,7 +107,7 @@ const struct command command_run = {
 		"command, looked up in the sandbox. What stands behind it is the agent's, options too.\n"
 		"\n"
 		"Ctrl-C asks it to end, and ends it 5 s later; a second Ctrl-C does at once. It does not outlive clove,\n"
-		"except with --detach or when clove itself is killed.\n"
+		"except with --detach.\n"
 		"\n"
 		"Exit status: the agent's, or 128+N when signal N ended it, 137 when it was killed or out of memory,\n"
 		"124 when its time was up, 125 when clove failed, 126 when the command cannot be run, 127 when there\n"

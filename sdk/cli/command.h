@@ -41,4 +41,4 @@ struct command {
 };
 
 extern const struct command command_inspect, command_kill, command_logs, command_pause,
-	command_ping, command_ps, command_resume, command_run, command_wait;
+	command_ping, command_ps, command_resume, command_rm, command_run, command_wait;

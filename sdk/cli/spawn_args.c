@@ -279,6 +279,11 @@ static int options_pack(struct bag *bag, const struct run_options *options)
 		bag_key(bag, "require_limits");
 		pack_bool(&bag->pk, true);
 	}
+	/* So that it does not outlive clove, whatever ends that. */
+	if (!options->detach) {
+		bag_key(bag, "tied");
+		pack_bool(&bag->pk, true);
+	}
 	limits_pack(bag, options);
 	r = restart_pack(bag, options->restart);
 	if (!r)

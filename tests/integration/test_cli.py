@@ -24,7 +24,7 @@ from kernel import wait_until
 from wire import CALLS, FLAGS, HEADER, HEADER_BYTES, LIST_MAX, ROOT, Client, pack
 
 CLOVE = kernels.binary().with_name("clove")
-COMMANDS = ["run", "ps", "logs", "kill", "pause", "resume", "wait", "inspect", "ping"]
+COMMANDS = ["run", "ps", "logs", "kill", "rm", "pause", "resume", "wait", "inspect", "ping"]
 # Where there can be no sandbox, agents run without: what the command line does is the same.
 NO_BOX = kernels.has_extra_threads()
 RUN = ["run", "--profile", "none"] if NO_BOX else ["run"]
@@ -184,8 +184,11 @@ def test_ps_lists_agents(kernel, cli):
     client = kernel.client()
     spawned = client.call("SPAWN", "first", ["sleep", "1000"], {"profile": "none"})
     client.call("SPAWN", "a-longer-name", ["false"], {"profile": "none", "restart_policy": "always"})
-    wait_until(lambda: client.call("LIST")[1]["state"] == "crashed", "it waits for its restart")
+    wait_until(
+        lambda: "crashed" in [agent["state"] for agent in client.call("LIST")], "it waits for its restart"
+    )
     lines = cli("ps").out.splitlines()
+    lines[1:] = sorted(lines[1:], key=lambda line: line.split()[1], reverse=True)
     assert len({line.index(column) for line, column in zip(lines, ["STATE", "running", "crashed"])}) == 1
     row = lines[1].split()
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
@@ -271,7 +274,7 @@ def test_run_limits(kernel, cli):
     assert started.code == 0, started
     seen = kernel.client().call("INSPECT", "limited")
     assert started.out == f"{seen['id']}\n"
-    assert seen["limits"] == {"memory": 256 << 20, "cpu_quota": 50000, "max_pids": 99}
+    assert seen["limits"] == {"memory": 256 << 20, "cpu_quota": 50000, "max_pids": 99, "io_read": 0, "io_write": 0}
     assert seen["restart_policy"] == "on-failure"
     for warning in seen["warnings"]:
         assert f"clove run: warning: {warning}\n" in started.err
@@ -482,7 +485,19 @@ def test_pause_and_resume(kernel, cli):
     assert {agent["state"] for agent in client.call("LIST")} == {"paused"}
     partly = cli("resume", "one", "absent")
     assert partly.code == 1 and partly.out == "one\n" and "absent" in partly.err
-    assert [agent["state"] for agent in client.call("LIST")] == ["running", "paused"]
+    assert {agent["name"]: agent["state"] for agent in client.call("LIST")} == {"one": "running", "two": "paused"}
+
+
+def test_rm_deletes_what_ended_agents_left(kernel, cli):
+    client = kernel.client()
+    spawn(client, "gone", "true")
+    spawn(client, "alive")
+    client.call("WAIT", "gone")
+    partly = cli("rm", "alive", "gone", "absent")
+    assert partly.code == 1 and partly.out == "gone\n"
+    assert "kill it first" in partly.err and "absent" in partly.err
+    homes = [home.name for home in (kernel.data_dir / "agents" / str(os.geteuid())).iterdir()]
+    assert homes == ["alive"]
 
 
 def test_wait_ends_as_the_agents_did(kernel, cli):
@@ -618,7 +633,8 @@ def test_inspect_prints_json(kernel, cli):
     told = cli("inspect", "one", str(two["agent_id"])).json()
     assert [agent["name"] for agent in told] == ["one", "two"]
     seen = client.call("INSPECT", "two")
-    assert told[1] | {"uptime_ms": 0} == seen | {"uptime_ms": 0}
+    moving = {"uptime_ms": 0, "cpu_percent": 0, "memory_bytes": 0, "processes": 0}
+    assert told[1] | moving == seen | moving
     partly = cli("inspect", "absent", "one")
     assert partly.code == 1 and [agent["name"] for agent in json.loads(partly.out)] == ["one"]
     assert json.loads(cli("inspect", "absent").out) == []
@@ -735,7 +751,7 @@ NONSENSE = {
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_an_answer_that_makes_no_sense_is_refused(lie, command, nonsense):
     ended = lie(reply(None, raw=NONSENSE[nonsense]))(*line_for(command))
-    if (command, nonsense) == ("ps", "an empty array"):
+    if (command, nonsense) in (("ps", "an empty array"), ("rm", "nil")):
         assert ended.code == 0
     elif command == "inspect" and ended.code == 0:
         json.loads(ended.out)  # it prints whatever is well-formed
