@@ -198,10 +198,8 @@ static enum wire_error op_submit(struct call *call, struct file_op *op)
 		op_drop(shard, op);
 		return code;
 	}
-	list_append(&conn->parked, &op->parked);
 	if (op->kind != FILE_READ) {
 		if (!files_charge(shard->kernel->files, op, conn->file_bytes)) {
-			list_unlink(&op->parked);
 			(void)fault_set(&op->fault, WIRE_BUSY,
 					"too much file content is in memory; try again");
 			request_finish(&op->request);
@@ -210,6 +208,7 @@ static enum wire_error op_submit(struct call *call, struct file_op *op)
 		op->wanted = op->length;
 		conn->file_bytes += op->wanted;
 	}
+	list_append(&conn->parked, &op->parked);
 	parked_start(conn);
 	return WIRE_OK;
 }

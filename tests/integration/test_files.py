@@ -309,8 +309,8 @@ class Opener:
     def occupy(self, client, *paths: str, deadline_ms: int | None = None) -> list[int]:
         """Stops it, and hands each of the two threads a WRITE that it cannot end."""
         os.kill(self.pid, signal.SIGSTOP)
+        kernels.wait_until(lambda: len(self._switches()) == len(paths), "both threads have their name")
         before = self._switches()
-        assert len(before) == len(paths) == 2
         ids = [client.send("WRITE", path, "late", deadline_ms=deadline_ms) for path in paths]
         kernels.wait_until(
             lambda: all(now > then for now, then in zip(self._switches(), before)), "both threads have one"
