@@ -12,6 +12,7 @@
 
 enum {
 	SESSION_TIMEOUT_MS = 30000, /* of an answer, unless --timeout says otherwise */
+	SESSION_MARGIN_MS = 500,    /* beyond it: the kernel says itself what took too long */
 };
 
 enum {

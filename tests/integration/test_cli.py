@@ -105,6 +105,10 @@ def names(client: Client) -> list[str]:
     return [agent["name"] for agent in client.call("LIST")]
 
 
+def states(client: Client) -> dict[str, str]:
+    return {agent["name"]: agent["state"] for agent in client.call("LIST")}
+
+
 @pytest.fixture
 def script(directory: Path) -> Callable[[str], str]:
     def write(text: str, name: str = "agent.py") -> str:
@@ -184,23 +188,21 @@ def test_ps_lists_agents(kernel, cli):
     client = kernel.client()
     spawned = client.call("SPAWN", "first", ["sleep", "1000"], {"profile": "none"})
     client.call("SPAWN", "a-longer-name", ["false"], {"profile": "none", "restart_policy": "always"})
-    wait_until(lambda: client.call("LIST")[1]["state"] == "crashed", "it waits for its restart")
-    lines = cli("ps").out.splitlines()
-    assert len({line.index(column) for line, column in zip(lines, ["STATE", "running", "crashed"])}) == 1
-    row = lines[1].split()
+    wait_until(lambda: states(client)["a-longer-name"] == "crashed", "it waits for its restart")
+    table = cli("ps").out.splitlines()
+    rows = {line.split()[1]: line for line in table}
+    assert len({rows["NAME"].index("STATE"), rows["first"].index("running")}) == 1 and len(table) == 3
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    assert row[:5] == [str(spawned["agent_id"]), "first", "running", str(spawned["pid"]), user]
-    assert re.fullmatch(r"\d+s", row[5]) and row[6:] == ["none", "no", "0"]
-    crashed = lines[2].split()
-    assert crashed[1:4] == ["a-longer-name", "crashed", "-"]
-    ids = [agent["id"] for agent in client.call("LIST")]
-    assert cli("ps", "--quiet").out.split() == [str(id) for id in ids]
-    listed = cli("ps", "--format", "json").json()
-    told = client.call("LIST")
-    for agent in [*listed, *told]:
-        del agent["uptime_ms"], agent["calls"]
-    # The one that crashes may have started anew in between.
-    assert listed[0] == told[0] and listed[1].keys() == told[1].keys()
+    first = rows["first"].split()
+    assert first[:5] == [str(spawned["agent_id"]), "first", "running", str(spawned["pid"]), user]
+    assert re.fullmatch(r"\d+s", first[5]) and first[6:] == ["none", "no", "0"]
+    wait_until(lambda: re.search(r"a-longer-name  crashed  -  .* [1-9]$", cli("ps").out, re.M), "it was restarted")
+    told = {agent["id"]: agent for agent in client.call("LIST")}
+    assert sorted(cli("ps", "--quiet").out.split()) == sorted(map(str, told))
+    listed = {agent["id"]: agent for agent in cli("ps", "--format", "json").json()}
+    now = {"uptime_ms": 0, "calls": 0}
+    assert listed[spawned["agent_id"]] | now == told[spawned["agent_id"]] | now
+    assert listed.keys() == told.keys() and len({tuple(agent) for agent in [*listed.values(), *told.values()]}) == 1
 
 
 def test_ps_lists_clients_over_many_pages(kernel, cli):
@@ -479,10 +481,10 @@ def test_pause_and_resume(kernel, cli):
     spawn(client, "one")
     spawn(client, "two")
     assert cli("pause", "one", "two").out == "one\ntwo\n"
-    assert {agent["state"] for agent in client.call("LIST")} == {"paused"}
+    assert states(client) == {"one": "paused", "two": "paused"}
     partly = cli("resume", "one", "absent")
     assert partly.code == 1 and partly.out == "one\n" and "absent" in partly.err
-    assert [agent["state"] for agent in client.call("LIST")] == ["running", "paused"]
+    assert states(client) == {"one": "running", "two": "paused"}
 
 
 def test_wait_ends_as_the_agents_did(kernel, cli):
