@@ -260,11 +260,13 @@ def test_run_hands_on_what_it_is_given(kernel, cli):
     command = ["sh", "-c", 'echo "$ONE|$TWO|$HERE"; cat']
     ended = cli(*RUN, *options, "-i", *command, env={"HERE": "here", "TWO": "first"}, stdin=b"in\xff\0put")
     assert ended.bytes == b"1=1|second|here\nin\xff\0put", ended
+    assert cli(*RUN, *options[:5], "env", env={"TWO": "first"}).out.count("TWO=") == 1
+    assert cli(*RUN, *options[:5], "env").out.count("TWO=") == 1
     assert cli(*RUN, "cat", stdin=b"not handed on").bytes == b""
     whole = b"x" * (1 << 20)
     assert cli(*RUN, "-i", "wc", "-c", stdin=whole[:1_000_000]).out.strip() == "1000000"
     too_much = cli(*RUN, "-i", "wc", "-c", stdin=whole + b"x")
-    assert too_much.code == 125 and "1 MiB" in too_much.err
+    assert too_much.code == 125 and "standard input has more than 1 MiB" in too_much.err
 
 
 def test_run_limits(kernel, cli):
@@ -730,6 +732,7 @@ NONSENSE = {
     "an array of nil": b"\x91\xc0",
     "deep": b"\x91" * 5000 + b"\xc0",
     "no MessagePack": b"\xc1",
+    "a key that JSON lacks": b"\x82\xa1a\x01\x90\x01",
 }
 
 
@@ -744,6 +747,7 @@ def test_an_answer_that_makes_no_sense_is_refused(lie, command, nonsense):
     else:
         assert ended.code in (1, 125) and "clove ping" in ended.err, ended
         assert ended.err.count("\n") == 1
+        assert ended.out in ("", "[]\n")
 
 
 @pytest.mark.parametrize(
@@ -752,9 +756,10 @@ def test_an_answer_that_makes_no_sense_is_refused(lie, command, nonsense):
         lambda op, id: b"HTTP/1.1 400 Bad Request\r\n\r\n",
         lambda op, id: HEADER.pack(100, op, FLAGS["REPLY"], id) + b"half",
         lambda op, id: HEADER.pack(2**31, op, FLAGS["REPLY"], id),
+        lambda op, id: HEADER.pack(1, op, FLAGS["REPLY"], id + 1000) + b"\xc0",
         lambda op, id: b"",
     ],
-    ids=["another protocol", "half a frame", "a huge frame", "the end"],
+    ids=["another protocol", "half a frame", "a huge frame", "an answer to somebody else", "the end"],
 )
 @pytest.mark.parametrize("command", COMMANDS)
 def test_bytes_that_are_no_answer_end_in_words(lie, command, bytes_of):
@@ -767,6 +772,12 @@ def test_bytes_that_are_no_answer_end_in_words(lie, command, bytes_of):
 
     ended = lie(once)("--timeout", "300ms", *line_for(command))
     assert ended.code in (1, 125) and ended.err.startswith(f"clove {command}: ") and ended.err.count("\n") == 1
+
+
+def test_one_answer_is_not_taken_for_two(lie):
+    answer = reply({"agent_id": 7})
+    ended = lie(lambda op, id: answer(op, 1) + answer(op, 1))("kill", "one", "two")
+    assert ended.code == 1 and ended.out == "one\n" and "clove ping" in ended.err
 
 
 def test_a_list_without_end_is_given_up(lie):
