@@ -31,6 +31,10 @@ int session_timeout(const struct settings *settings, int unset_ms);
 int session_ask(const struct settings *settings, struct clove *clove, uint16_t op,
 		const struct buf *args, struct clove_frame *ret_frame);
 
+/* The same, where an error reply is a failure, too. */
+int session_call(const struct settings *settings, struct clove *clove, uint16_t op,
+		 const struct buf *args, struct clove_frame *ret_frame);
+
 /* Says what libclove has returned. */
 void session_lost(const struct settings *settings, int r);
 
