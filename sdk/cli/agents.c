@@ -13,8 +13,7 @@
 #include "sdk/cli/status.h"
 
 enum {
-	AT_ONCE = 64,     /* requests in flight, of the 256 that a connection may have */
-	MARGIN_MS = 2000, /* beyond the deadline: the kernel says itself what took too long */
+	AT_ONCE = 64, /* requests in flight, of the 256 that a connection may have */
 };
 
 static const char name_prefix[] = "name:";
@@ -100,7 +99,7 @@ static int round_take(struct round *round, const struct clove_frame *frame)
 
 static int round_receive(struct round *round, struct clove *clove)
 {
-	uint64_t end_ns = deadline_in(round->call->timeout_ms, MARGIN_MS);
+	uint64_t end_ns = deadline_in(round->call->timeout_ms, SESSION_MARGIN_MS);
 	struct clove_frame frame;
 	int r = 0;
 

@@ -34,8 +34,7 @@
 #include "sdk/cli/status.h"
 
 enum {
-	GRACE_MS = 5000,  /* between a first signal and the end */
-	MARGIN_MS = 2000, /* for the kernel to say itself that SPAWN takes too long */
+	GRACE_MS = 5000, /* between a first signal and the end */
 	ID_CHARS = 24,
 };
 
@@ -336,7 +335,7 @@ static int spawn_send(struct attached *attached)
 {
 	int timeout_ms = session_timeout(attached->settings, SESSION_TIMEOUT_MS);
 
-	attached->spawn_late_ns = deadline_in(timeout_ms, MARGIN_MS);
+	attached->spawn_late_ns = deadline_in(timeout_ms, SESSION_MARGIN_MS);
 	return clove_send(attached->follow.clove, WIRE_OP_SPAWN, attached->start->args->data,
 			  attached->start->args->len, timeout_ms, &attached->spawn_id);
 }

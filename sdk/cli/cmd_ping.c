@@ -36,17 +36,6 @@ static void pong_deinit(struct pong *pong)
 	buf_deinit(&pong->hello);
 }
 
-static int ask(const struct settings *settings, struct clove *clove, uint16_t op,
-	       const struct buf *args, struct clove_frame *ret_frame)
-{
-	if (session_ask(settings, clove, op, args, ret_frame))
-		return SESSION_E_FAILED;
-	if (ret_frame->kind != CLOVE_ERROR)
-		return 0;
-	session_refused(NULL, ret_frame);
-	return SESSION_E_FAILED;
-}
-
 static int pong_get(const struct settings *settings, struct pong *pong)
 {
 	CLEANUP(clove_closep) struct clove *clove = NULL;
@@ -64,14 +53,14 @@ static int pong_get(const struct settings *settings, struct pong *pong)
 	pack_uint(&pk, FRAME_VERSION);
 	pack_uint(&pk, FRAME_VERSION);
 	pack_text(&pk, "clove " CLOVE_VERSION);
-	if (ask(settings, clove, WIRE_OP_HELLO, &args, &frame))
+	if (session_call(settings, clove, WIRE_OP_HELLO, &args, &frame))
 		return SESSION_E_FAILED;
 	put_bytes(&pong->hello, frame.body, frame.body_len);
 	/* Who listens: the process that called listen(), if it is in this one's namespace of pids. */
 	if (!getsockopt(clove_fd(clove), SOL_SOCKET, SO_PEERCRED, &server, &len))
 		pong->pid = server.pid;
 	start_ns = clock_now_ns();
-	if (ask(settings, clove, WIRE_OP_NOOP, NULL, &frame))
+	if (session_call(settings, clove, WIRE_OP_NOOP, NULL, &frame))
 		return SESSION_E_FAILED;
 	pong->round_trip_us = (double)(clock_now_ns() - start_ns) / 1000;
 	return 0;

@@ -193,12 +193,7 @@ static int page_ask(const struct settings *settings, struct clove *clove, bool f
 	pack_bool(&pk, options.all);
 	if (!first)
 		pack_uint(&pk, after);
-	if (session_ask(settings, clove, WIRE_OP_LIST, &args, ret_frame))
-		return SESSION_E_FAILED;
-	if (ret_frame->kind != CLOVE_ERROR)
-		return 0;
-	session_refused(NULL, ret_frame);
-	return SESSION_E_FAILED;
+	return session_call(settings, clove, WIRE_OP_LIST, &args, ret_frame);
 }
 
 static int listing_read(const struct settings *settings, struct listing *listing)

@@ -24,8 +24,9 @@
 #include "sdk/cli/status.h"
 
 static const struct command *const commands[] = {
-	&command_run,    &command_ps,   &command_logs,    &command_kill, &command_rm, &command_pause,
-	&command_resume, &command_wait, &command_inspect, &command_ping, NULL,
+	&command_run,   &command_ps,     &command_logs, &command_kill,    &command_rm,
+	&command_pause, &command_resume, &command_wait, &command_inspect, &command_ping,
+	NULL,
 };
 
 static const struct flag globals[] = {

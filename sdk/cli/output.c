@@ -9,7 +9,8 @@
 
 void output_print(const struct buf *text)
 {
-	(void)fwrite(text->data, 1, text->len, stdout);
+	if (text->len)
+		(void)fwrite(text->data, 1, text->len, stdout);
 }
 
 void output_list_deinit(struct output_list *list)

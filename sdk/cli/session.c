@@ -120,6 +120,17 @@ void session_refused(const char *what, const struct clove_frame *frame)
 		 hint ? "; " : "", hint ? hint : "");
 }
 
+int session_call(const struct settings *settings, struct clove *clove, uint16_t op,
+		 const struct buf *args, struct clove_frame *ret_frame)
+{
+	if (session_ask(settings, clove, op, args, ret_frame))
+		return SESSION_E_FAILED;
+	if (ret_frame->kind != CLOVE_ERROR)
+		return 0;
+	session_refused(NULL, ret_frame);
+	return SESSION_E_FAILED;
+}
+
 void session_not_understood(void)
 {
 	complain(

@@ -12,6 +12,7 @@
 
 enum {
 	SESSION_TIMEOUT_MS = 30000, /* of an answer, unless --timeout says otherwise */
+	SESSION_MARGIN_MS = 500,    /* beyond it: the kernel says itself what took too long */
 };
 
 enum {
@@ -29,6 +30,10 @@ int session_timeout(const struct settings *settings, int unset_ms);
 /* An answer, which may be an error reply: see session_refused(). @args: a packed array, or NULL. */
 int session_ask(const struct settings *settings, struct clove *clove, uint16_t op,
 		const struct buf *args, struct clove_frame *ret_frame);
+
+/* The same, where an error reply is a failure, too. */
+int session_call(const struct settings *settings, struct clove *clove, uint16_t op,
+		 const struct buf *args, struct clove_frame *ret_frame);
 
 /* Says what libclove has returned. */
 void session_lost(const struct settings *settings, int r);

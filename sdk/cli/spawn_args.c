@@ -183,6 +183,8 @@ static int env_pack(struct bag *bag, const struct words *env)
 		size_t name_len = strcspn(text, "=");
 		const char *value = text[name_len] ? text + name_len + 1 : getenv(text);
 
+		if (is_replaced(env, i, name_len))
+			continue;
 		if (!name_len || !value) {
 			complain("--env \"%s\": %s", text,
 				 name_len ? "there is no such variable here to hand on; set it, or "
@@ -190,8 +192,6 @@ static int env_pack(struct bag *bag, const struct words *env)
 					  : "write NAME=VALUE");
 			return SPAWN_ARGS_E_USAGE;
 		}
-		if (is_replaced(env, i, name_len))
-			continue;
 		pack_str(&map.pk, text, name_len);
 		pack_text(&map.pk, value);
 		map.pairs++;

@@ -83,6 +83,8 @@ static void another_type_and_no_such_key_are_broken(void **state)
 
 	assert_int_equal(clove_map_get(map, "absent", &value), CLOVE_E_BROKEN);
 	assert_int_equal(clove_map_get(map, "", &value), CLOVE_E_BROKEN);
+	assert_int_equal(clove_map_get(map, "ni", &value), CLOVE_E_BROKEN);
+	assert_int_equal(clove_map_get(map, "neste", &value), CLOVE_E_BROKEN);
 	assert_int_equal(clove_map_uint(map, "i", &number), CLOVE_E_BROKEN);
 	assert_int_equal(number, 7);
 	assert_int_equal(clove_map_int(map, "n", &integer), CLOVE_E_BROKEN);
