@@ -99,7 +99,7 @@ static void homes_of_owner_scan(struct kernel *kernel, int owner_fd)
 		char path[sizeof(entry->d_name) + 16];
 		struct stat st;
 
-		(void)snprintf(path, sizeof(path), "%s/workspace", entry->d_name);
+		(void)snprintf(path, sizeof(path), "%s/logs", entry->d_name);
 		if (*entry->d_name != '.' && !fstatat(dirfd(dir), path, &st, AT_SYMLINK_NOFOLLOW))
 			uid_note(kernel, st.st_uid);
 	}
@@ -200,8 +200,9 @@ static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 	home->uid = owner;
 	if (!options->sandboxed || kernel->user->uid != 0)
 		return WIRE_OK;
-	if (fstat(home->workspace, &st))
-		return fault_set_os(fault, errno, "the workspace of agent %s", options->name);
+	/* Not the workspace, which is no agent's as long as all of that name had theirs in memory. */
+	if (fstat(home->logs, &st))
+		return fault_set_os(fault, errno, "the logs of agent %s", options->name);
 	home->uid = st.st_uid;
 	if (!agent_home_is_uid(st.st_uid) && uid_take(kernel, &home->uid))
 		return fault_set(
@@ -445,11 +446,11 @@ static void uid_free(struct kernel *kernel, uid_t uid)
 /* 0 or -errno. */
 static int trash(struct kernel *kernel, int owner_fd, const char *name)
 {
-	char workspace[LIMIT_AGENT_HOME_BYTES + 16], to[32];
+	char logs[LIMIT_AGENT_HOME_BYTES + 16], to[32];
 	struct stat st = {.st_uid = 0};
 
-	(void)snprintf(workspace, sizeof(workspace), "%s/workspace", name);
-	(void)fstatat(owner_fd, workspace, &st, AT_SYMLINK_NOFOLLOW);
+	(void)snprintf(logs, sizeof(logs), "%s/logs", name);
+	(void)fstatat(owner_fd, logs, &st, AT_SYMLINK_NOFOLLOW);
 	/* With the epoch: a predecessor's may still be there. */
 	(void)snprintf(to, sizeof(to), "%llx-%llu", (unsigned long long)kernel->start_ns,
 		       (unsigned long long)atomic_fetch_add(&kernel->trashed, 1));

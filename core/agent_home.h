@@ -8,8 +8,8 @@
  * the workspace of one that is not below it by taking its name.
  *
  * Made, and its files opened, by a file thread before each start. The workspace and the logs belong
- * to the agent's uid once it has one: the launcher hands them over, and who they belong to is where that uid is
- * remembered. The script is copied, as read by its owner: the box shows the copy, so no other file
+ * to the agent's uid once it has one: the launcher hands them over, and who the logs belong to is where that uid
+ * is remembered. The script is copied, as read by its owner: the box shows the copy, so no other file
  * of the owner needs to be visible, and a restart runs what was started.
  */
 

@@ -397,10 +397,8 @@ static enum wire_error op_submit(struct call *call, struct file_op *op)
 		op_drop(op, shard->kernel);
 		return code;
 	}
-	list_append(&conn->parked, &op->parked);
 	if (op->kind != FILE_READ) {
 		if (!files_charge_share(shard->kernel, op->user, conn->file_bytes, op->length)) {
-			list_unlink(&op->parked);
 			(void)fault_set(&op->fault, WIRE_BUSY,
 					"too much file content is in memory; try again");
 			request_finish(&op->request);
@@ -409,6 +407,7 @@ static enum wire_error op_submit(struct call *call, struct file_op *op)
 		op->charged = op->wanted = op->length;
 		conn->file_bytes += op->wanted;
 	}
+	list_append(&conn->parked, &op->parked);
 	parked_start(conn);
 	return WIRE_OK;
 }

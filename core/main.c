@@ -53,7 +53,8 @@
 enum {
 	EXIT_USAGE = 2,
 	ECHO_MS = 100,
-	STRAYS_MS = 20, /* between two looks */
+	STRAYS_MS = 20, /* to the first look; each takes twice as long as the one before, up to: */
+	STRAYS_MAX_MS = 1000,
 };
 
 static uint64_t stopping_ns; /* when the first signal came; read by the handler of the second */
@@ -272,13 +273,15 @@ static void supervise(struct kernel *kernel, int signal_fd)
 		{.fd = kernel->launcher->pidfd, .events = POLLIN},
 	};
 	struct signalfd_siginfo info;
-	bool strays = false;
+	int strays_ms = -1; /* to the next look for strays; -1: none */
 
 	for (;;) {
-		int n = poll(fds, 2, strays ? STRAYS_MS : -1);
+		int n = poll(fds, 2, strays_ms);
 
-		if (strays)
-			strays = !strays_end(kernel, false);
+		if (strays_ms > 0 && strays_end(kernel, false))
+			strays_ms = -1;
+		else if (strays_ms > 0 && strays_ms < STRAYS_MAX_MS)
+			strays_ms *= 2;
 		if (n <= 0)
 			continue;
 		if (fds[1].revents) {
@@ -286,11 +289,11 @@ static void supervise(struct kernel *kernel, int signal_fd)
 				  "effect=\"no command can be started until a restart\"");
 			atomic_store(&kernel->launcher_alive, false);
 			launcher_reap(kernel->launcher);
-			/* The inits see it too, but for those that are paused. */
+			/* The inits see it too, but for those that are paused. Commands run on. */
 			if (kernel->groups_fd >= 0)
-				(void)cgroup_kill(kernel->groups_fd);
+				cgroup_kill_numbered(kernel->groups_fd);
 			fds[1].fd = -1;
-			strays = true;
+			strays_ms = STRAYS_MS;
 		}
 		if (fds[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
 			log_info("stopping", "signal=%u drain_ms=%d", info.ssi_signo,

@@ -57,20 +57,28 @@ static bool is_owned(const struct strays *strays, pid_t pid)
 	return false;
 }
 
-/* True when it is gone. One of another user cannot be killed from here: it ends because its lifeline has. */
-static bool stray_end(pid_t pid)
+/* One of another user cannot be killed from here: it ends because its lifeline has. */
+static void stray_end(pid_t pid)
 {
-	siginfo_t status = {0};
+	siginfo_t status;
 
 	(void)kill(-pid, SIGKILL); /* what it started, if it leads a group already */
 	(void)kill(pid, SIGKILL);
-	return waitid(P_PID, (id_t)pid, &status, WEXITED | WNOHANG | __WALL) || status.si_pid;
+	(void)waitid(P_PID, (id_t)pid, &status, WEXITED | WNOHANG | __WALL);
+}
+
+/* Those owned included: a list of children leaves out some when others end while it is read. */
+static bool any_child(void)
+{
+	siginfo_t status;
+
+	return !waitid(P_ALL, 0, &status, WEXITED | WNOHANG | WNOWAIT | __WALL);
 }
 
 bool strays_end(struct kernel *kernel, bool cores_ended)
 {
 	struct strays *strays = &kernel->strays;
-	bool all_told, none_left = true;
+	bool all_told;
 	FILE *children;
 	pid_t pid;
 
@@ -87,9 +95,9 @@ bool strays_end(struct kernel *kernel, bool cores_ended)
 		return false;
 	while (fscanf(children, "%d", &pid) == 1)
 		if (cores_ended || !is_owned(strays, pid))
-			none_left = stray_end(pid) && none_left;
+			stray_end(pid);
 	(void)fclose(children);
-	return none_left;
+	return !any_child();
 }
 
 void strays_deinit(struct strays *strays)

@@ -28,8 +28,8 @@ struct strays {
 void strays_tell(struct shard *shard);
 
 /*
- * In the main thread, when the dead launcher has been reaped: kills and reaps strays. False: to be called
- * again in a while. @cores_ended: what is there now is nobody's.
+ * In the main thread, when the dead launcher has been reaped: kills and reaps the strays it sees. False while
+ * any child is left: to be called again. @cores_ended: what is there now is nobody's.
  */
 bool strays_end(struct kernel *kernel, bool cores_ended);
 

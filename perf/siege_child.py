@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What runs in the agents of the scenario siege: siege_child.py WHAT [FROM SECONDS PAUSE_S]
+"""What runs in the agents of the scenario siege: siege_child.py WHAT [SECONDS PAUSE_S]
 
-caller   from that moment of the monotonic clock on calls NOOP, sleeps, again, and says how long each call
-         took, in nanoseconds, one line for all
+caller   waits for a file "begin" with a moment of the monotonic clock; from then on calls NOOP, sleeps,
+         again, and says how long each call took, in nanoseconds, one line for all
 tree     starts 200 processes and says so
 The others take all they can get until they are ended.
 """
@@ -11,15 +11,13 @@ import os
 import sys
 import time
 
-what = sys.argv[1]
-
 
 def say(*words):
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
-def caller(begin, seconds, pause_s):
+def caller(seconds, pause_s):
     import random
 
     from clove_sdk import CloveClient
@@ -27,8 +25,12 @@ def caller(begin, seconds, pause_s):
     with CloveClient() as kernel:
         kernel.noop()
         say("ready")
+        while not os.path.exists("begin"):
+            time.sleep(0.1)
+        time.sleep(0.1)  # it is one write, but not made and written in one
+        begin = float(open("begin").read())
         if time.monotonic() > begin:
-            raise SystemExit("started too late")
+            raise SystemExit("told too late")
         time.sleep(begin - time.monotonic() + random.random() * pause_s)
         end = begin + seconds
         took = []
@@ -150,8 +152,9 @@ BOMBS = {
 }
 
 if __name__ == "__main__":
+    what = sys.argv[1]
     if what == "caller":
-        caller(*map(float, sys.argv[2:5]))
+        caller(*map(float, sys.argv[2:4]))
     elif what == "tree":
         tree()
     else:

@@ -375,6 +375,23 @@ int cgroup_kill(int dirfd)
 	return r == -ENOENT ? cgroup_kill_by_signal(dirfd) : gone_or(r);
 }
 
+static int kill_numbered(int dirfd, const char *name, void *arg)
+{
+	CLEANUP(fd_closep) int fd = -1;
+
+	(void)arg;
+	if (*name >= '0' && *name <= '9')
+		fd = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0)
+		(void)cgroup_kill(fd);
+	return 0;
+}
+
+void cgroup_kill_numbered(int dirfd)
+{
+	(void)cgroup_file_each_child(dirfd, kill_numbered, NULL);
+}
+
 int cgroup_watch(int dirfd, int *ret_watch)
 {
 	int fd = openat(dirfd, "cgroup.events", O_RDONLY | O_CLOEXEC);

@@ -185,6 +185,9 @@ int cgroup_freeze(int dirfd, bool frozen);
 /* SIGKILL to everything in it and below, frozen or not. 0, CGROUP_E_GONE or -errno. */
 int cgroup_kill(int dirfd);
 
+/* Of the groups right below @dirfd those whose names begin with a digit, as agents' do. */
+void cgroup_kill_numbered(int dirfd);
+
 /* What cgroup_kill() does before Linux 5.14; apart, so that it is tested on any kernel. */
 int cgroup_kill_by_signal(int dirfd);
 

@@ -23,6 +23,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -66,6 +67,16 @@ static bool is_reaped(const struct child *child)
 	return syscall(SYS_pidfd_send_signal, child->pidfd, 0, NULL, 0) < 0 && errno == ESRCH;
 }
 
+/* 0 when there is a group, and everything in it is as good as dead. */
+static int group_kill(const struct server *server, const struct child *child)
+{
+	CLEANUP(fd_closep) int group = -1;
+
+	if (!*child->group || cgroup_find(&server->cgroups, child->group, &group))
+		return -1;
+	return cgroup_kill(group) ? -1 : 0;
+}
+
 int launcher_child_signal(struct server *server, const struct child *child, int signo,
 			  bool whole_tree)
 {
@@ -73,6 +84,9 @@ int launcher_child_signal(struct server *server, const struct child *child, int 
 		return -ESRCH;
 	if (child->kind == LAUNCH_AGENT)
 		return launcher_box_signal(server, child, signo, whole_tree);
+	/* With all that has left its process group. */
+	if (signo == SIGKILL && group_kill(server, child) == 0)
+		return 0;
 	if (kill(-child->pid, signo) == 0)
 		return 0;
 	if (errno != ESRCH)
@@ -94,6 +108,8 @@ void launcher_child_free(struct server *server, struct child *child)
 		launcher_unwatch(server, child->pidfd);
 	(void)fd_close(child->pidfd);
 	(void)fd_close(child->lifeline);
+	if (*child->group)
+		(void)cgroup_remove(&server->cgroups, child->group);
 	if (child->terms && *child->terms->cgroup)
 		(void)cgroup_remove(&server->cgroups, child->terms->cgroup);
 	free(child->terms);
@@ -307,7 +323,17 @@ static int status_open(struct server *server, struct child *child, int *ret_writ
 static int start_plain(struct server *server, struct child *child, const struct launch_spec *spec,
 		       const int *fds, int status, struct refusal *reterr_refusal)
 {
-	child->pid = launcher_clone(CLONE_PARENT, -1, &child->pidfd);
+	static const struct cgroup_limits none;
+	CLEANUP(fd_closep) int group = -1;
+	uint32_t enforced;
+	int r = CGROUP_E_OFF;
+
+	(void)snprintf(child->group, sizeof(child->group), "c%llx", (unsigned long long)child->id);
+	if (server->cgroups.agents >= 0)
+		r = cgroup_make(&server->cgroups, child->group, &none, &group, &enforced);
+	if (r)
+		*child->group = '\0'; /* it can only be killed by its process group */
+	child->pid = launcher_clone(CLONE_PARENT, group, &child->pidfd);
 	if (child->pid == 0)
 		plain_run(&(struct plain_job){
 			.spec = spec,

@@ -83,6 +83,7 @@ struct child {
 	int pidfd;
 	int status; /* read end of the status pipe or socket; -1 once answered */
 	enum launch_kind kind;
+	char group[24];          /* of PLAIN: the cgroup of all it starts; "": none */
 	uint64_t box_id;         /* of ENTER */
 	int lifeline;            /* of AGENT, else -1: its EOF ends the box */
 	struct box_terms *terms; /* of AGENT, malloc'ed */

@@ -68,8 +68,9 @@ bool quota_set(int dir, uint32_t project, uint64_t bytes)
 
 	/* The limit first: a project without one would look capped. */
 	if (fd < 0 ||
-	    syscall(SYS_quotactl_fd, fd, QCMD(Q_SETQUOTA, PRJQUOTA), project, &limits) < 0 ||
-	    syscall(SYS_quotactl_fd, fd, QCMD(Q_GETQUOTA, PRJQUOTA), project, &got) < 0)
+	    syscall(SYS_quotactl_fd, fd, QCMD((unsigned)Q_SETQUOTA, PRJQUOTA), project, &limits) <
+		    0 ||
+	    syscall(SYS_quotactl_fd, fd, QCMD((unsigned)Q_GETQUOTA, PRJQUOTA), project, &got) < 0)
 		return false;
 	return got.dqb_bhardlimit == limits.dqb_bhardlimit && join(fd, project);
 }

@@ -5,7 +5,8 @@
  * libclove: a connection to the Clove kernel
  *
  * Arguments and results are MessagePack: pack a call's arguments as one array (msgpack-c), read its
- * result with a struct cursor (ipc/cursor.h). The calls and their numbers are in ipc/wire.def.
+ * result with clove_map_x(), or any value with a struct cursor (ipc/cursor.h). The calls and their numbers
+ * are in ipc/wire.def.
  *
  * Three ways of use, which mix:
  *   one call        clove_call()
@@ -17,19 +18,21 @@
  * connection is of no more use than to be closed. A connection belongs to one thread at a time.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ipc/cursor.h"
 #include "ipc/wire.h"
 
 enum {
-	CLOVE_E_AGAIN = 1,  /* clove_next(): no whole frame yet */
-	CLOVE_E_TIMEOUT,    /* nothing came in time; the connection is still good */
-	CLOVE_E_CLOSED,     /* the kernel has closed the connection */
-	CLOVE_E_BROKEN,     /* what came is not this protocol, or ends within a frame */
-	CLOVE_E_TOO_LARGE,  /* the arguments do not fit into a frame */
-	CLOVE_E_NO_KERNEL,  /* nobody listens on the socket */
-	CLOVE_E_UNTRUSTED,  /* the default socket is served by neither root nor this user */
+	CLOVE_E_AGAIN = 1, /* clove_next(): no whole frame yet */
+	CLOVE_E_TIMEOUT,   /* nothing came in time; the connection is still good */
+	CLOVE_E_CLOSED,    /* the kernel has closed the connection */
+	CLOVE_E_BROKEN,    /* what came is not this protocol, lacks a key, or ends within a frame */
+	CLOVE_E_TOO_LARGE, /* the arguments do not fit into a frame */
+	CLOVE_E_NO_KERNEL, /* nobody listens on the socket */
+	CLOVE_E_UNTRUSTED, /* the default socket is served by neither root nor this user */
 	CLOVE_E_BAD_SOCKET, /* CLOVE_FD is no connected Unix socket, or the path is too long */
 };
 
@@ -69,6 +72,9 @@ struct clove_frame {
  */
 int clove_open(const char *path, struct clove **ret_clove);
 
+/* The path that clove_open(@path) connects to; NULL when that is CLOVE_FD. Not to be freed. */
+const char *clove_socket_path(const char *path);
+
 /* Takes over the connected stream socket @fd; on failure it stays the caller's. 0 or -ENOMEM. */
 int clove_adopt(int fd, struct clove **ret_clove);
 
@@ -104,3 +110,20 @@ const uint8_t *clove_pending_output(const struct clove *clove, size_t *ret_len);
 void clove_output_sent(struct clove *clove, size_t len);
 int clove_input(struct clove *clove, const void *bytes, size_t len); /* 0 or -ENOMEM */
 int clove_next(struct clove *clove, struct clove_frame *ret_frame);  /* or CLOVE_E_AGAIN, _BROKEN */
+
+/*
+ * Reading a result that is a map: what it has by the name @key, found whatever the order. Each returns 0
+ * or CLOVE_E_BROKEN: no map, no such key, or another type. What comes out points into the map's bytes.
+ */
+int clove_map_get(struct cursor map, const char *key, struct cursor *ret_value);
+int clove_map_uint(struct cursor map, const char *key, uint64_t *ret_value);
+int clove_map_int(struct cursor map, const char *key, int64_t *ret_value);
+int clove_map_bool(struct cursor map, const char *key, bool *ret_value);
+int clove_map_bytes(struct cursor map, const char *key, const uint8_t **ret_bytes,
+		    uint32_t *ret_len); /* str or bin */
+
+/* A frame's body, to be read. */
+static inline struct cursor clove_body(const struct clove_frame *frame)
+{
+	return cursor_make(frame->body, frame->body_len);
+}

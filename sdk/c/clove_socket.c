@@ -76,26 +76,46 @@ static int check_server(int fd)
 	return server.uid == 0 || server.uid == geteuid() ? 0 : CLOVE_E_UNTRUSTED;
 }
 
+/* The value of a variable of the environment; NULL when it is unset or empty. */
+static const char *setting(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+/* What the caller or CLOVE_SOCKET names; NULL for nothing. */
+static const char *named_path(const char *path)
+{
+	if (!path)
+		return setting("CLOVE_SOCKET");
+	return *path ? path : NULL;
+}
+
+const char *clove_socket_path(const char *path)
+{
+	const char *named = named_path(path);
+
+	if (!path && setting("CLOVE_FD"))
+		return NULL;
+	return named ? named : DEFAULT_PATH;
+}
+
 int clove_socket_find(const char *path, int *ret_fd, bool *ret_inherited)
 {
 	CLEANUP(fd_closep) int fd = -1;
-	const char *inherited = path ? NULL : getenv("CLOVE_FD");
-	const char *chosen = path ? path : getenv("CLOVE_SOCKET");
+	const char *chosen = clove_socket_path(path);
 	int r;
 
-	if (inherited && *inherited) {
-		r = inherit_fd(inherited, ret_fd);
+	if (!chosen) {
+		r = inherit_fd(setting("CLOVE_FD"), ret_fd);
 		if (!r)
 			*ret_inherited = true;
 		return r;
 	}
-	if (chosen && *chosen) {
-		r = connect_path(chosen, &fd);
-	} else {
-		r = connect_path(DEFAULT_PATH, &fd);
-		if (!r)
-			r = check_server(fd);
-	}
+	r = connect_path(chosen, &fd);
+	if (!r && !named_path(path))
+		r = check_server(fd);
 	if (r)
 		return r;
 	*ret_fd = TAKE_FD(fd);

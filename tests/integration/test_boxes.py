@@ -200,6 +200,20 @@ def test_remove_deletes_what_an_agent_left_whoever_owns_it(kernel, client):
     assert (kernel.data_dir / "agents" / str(os.geteuid()) / "b/workspace").stat().st_uid == uid
 
 
+def test_a_name_keeps_its_uid_whatever_its_workspace_is(kernel, client):
+    """Its logs belong to it: with another uid it could not write them."""
+    script = "import os; print(os.stat('/workspace').st_uid)"
+    for number, workspace in enumerate(["memory", "memory", "disk", "memory", "disk"]):
+        client.call("SPAWN", "a", ["/usr/bin/python3", "-c", script], {"workspace": workspace})
+        assert client.call("WAIT", "a")["exit_code"] == 0
+        logs = kernel.data_dir / "agents" / str(os.geteuid()) / "a/logs"
+        uid = logs.stat().st_uid
+        if number == 0:
+            first = uid
+        assert uid == first
+    assert (logs.parent / "workspace").stat().st_uid == first
+
+
 def test_remove_takes_those_it_started_and_no_namesakes(kernel, client):
     script = "from clove_sdk import CloveClient; CloveClient().spawn('child', argv=['true'])"
     spawn(client, "a", ["/usr/bin/python3", "-c", script])

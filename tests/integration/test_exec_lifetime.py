@@ -38,6 +38,39 @@ def test_a_timeout_reaches_what_ignores_other_signals(client, marker):
     gone(marker)
 
 
+@pytest.fixture
+def grouped(kernel, marker):
+    """Skips where commands have no cgroup, and only their process group can be killed."""
+    with kernel.client() as other:
+        other.send("EXEC", marker.argv)
+        running(marker)
+        group = procfs.cgroup(marker.pids()[0])
+    gone(marker)
+    if group is None or group.parent.name != "agents":
+        pytest.skip("no groups of cgroup v2 can be made here")
+
+
+def test_a_timeout_reaches_who_has_left_the_session(kernel, client, marker, grouped):
+    result = client.exec(f"setsid {marker.shell} & (setsid sh -c '{marker.shell} & {marker.shell}' &); {marker.shell}", timeout_ms=300)
+    assert result["timed_out"] is True
+    gone(marker)
+    client.assert_alive()
+
+
+def test_a_client_that_goes_takes_along_who_has_left_the_session(kernel, marker, grouped):
+    with kernel.client() as other:
+        other.send("EXEC", f"setsid {marker.shell} & {marker.shell}")
+        running(marker, 2)
+    gone(marker)
+
+
+def test_what_is_left_in_the_background_ends_with_the_kernel(kernel, client, marker, grouped):
+    assert client.exec(f"setsid {marker.shell} & {marker.shell} & echo started")["exit_code"] == 0
+    running(marker, 2)
+    kernel.stop()
+    gone(marker)
+
+
 def test_a_timeout_that_is_not_reached_changes_nothing(client):
     result = client.exec(["echo", "x"], timeout_ms=20_000)
     assert result["timed_out"] is False and result["exit_code"] == 0

@@ -3,6 +3,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -126,12 +127,14 @@ def test_what_it_was_starting_when_it_died_is_ended_and_reaped(kernel, marker):
     """Their callers are told that they were not started, so they must not run."""
     watcher = kernel.client()
     clients = [kernel.client() for _ in range(3)]
+    launcher, made = kernel.launcher_pid(), Path(f"/proc/{kernel.pid}/task/{kernel.pid}/children")
     asked = 200
     for client in clients:
         for _ in range(asked):
             client.send("EXEC", marker.argv, {"timeout_ms": 0})
-    wait_until(marker.pids, "the first command runs")
-    end_launcher(kernel, watcher)
+    wait_until(lambda: len(made.read_text().split()) > 20, "some have been made")
+    os.kill(launcher, signal.SIGKILL)
+    wait_until(lambda: watcher.stats()["launcher"] is False, "the kernel knows")
     refused = 0
 
     def only_those_run_whose_callers_wait() -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -137,3 +138,50 @@ def test_the_directory_of_data_is_not_followed_elsewhere(kernel, client):
     assert client.call("WAIT", "filler")["reason"] == "workspace-full"
     assert [agent["name"] for agent in client.call("LIST")] == ["a"]
     assert Path("/usr").is_dir()
+
+
+@pytest.fixture
+def quota_directory(directory):
+    """A file system with project quotas: in the virtual machine alone, whose mounts are its own."""
+    if os.environ.get("CLOVE_VM") != "1":
+        pytest.skip("needs a file system of its own: tests/vm has one")
+    image, where = directory / "image", directory / "quota"
+    where.mkdir()
+    with image.open("wb") as file:
+        file.truncate(128 * MIB)
+    make = ["mkfs.ext4", "-q", "-O", "project,quota", "-E", "quotatype=prjquota", str(image)]
+    for command in (make, ["mount", "-o", "loop,prjquota", str(image), str(where)]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"{command[0]}: {done.stderr.strip()}")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+def test_a_project_quota_holds_at_once(start_kernel, quota_directory):
+    kernel = start_kernel("--data-dir", str(quota_directory / "data"))
+    client = kernel.client()
+    script = (
+        "import os, time\n"
+        "f = open('f', 'wb'); os.unlink('f'); g = open('g', 'wb')\n"
+        "try:\n"
+        "    while True:\n"
+        "        for file in (f, g): file.write(bytes(1 << 20)); file.flush()\n"
+        "except OSError as error: print(error.errno, f.tell() + g.tell(), flush=True)\n"
+        "os._exit(0)\n"
+    )
+    spawned = spawn(client, "a", script, limits={"workspace": 8 * MIB})
+    assert spawned["protections"]["workspace"] == "quota"
+    assert "workspace-quota" in spawned["protections"]["layers"]
+    client.call("WAIT", "a")
+    error, written = client.call("LOGS", "a")["data"].decode().split()
+    assert int(error) in (28, 122)  # ENOSPC as to users, EDQUOT
+    assert 6 * MIB <= int(written) <= 8 * MIB
+    # Another has its own; the next of this name has this one, as it is set now.
+    spawn(client, "b", script, limits={"workspace": 8 * MIB})
+    client.call("WAIT", "b")
+    assert int(client.call("LOGS", "b")["data"].decode().split()[1]) >= 6 * MIB
+    spawn(client, "a", script, limits={"workspace": 16 * MIB})
+    client.call("WAIT", "a")
+    assert int(client.call("LOGS", "a")["data"].decode().splitlines()[-1].split()[1]) >= 13 * MIB
+    assert not measurers(kernel)

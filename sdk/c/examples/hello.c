@@ -2,9 +2,7 @@
 
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "ipc/cursor.h"
 #include "ipc/pack.h"
 #include "sdk/c/clove.h"
 
@@ -23,28 +21,15 @@ static void pack_arguments(msgpack_sbuffer *args, const char *command)
 /* Prints what the command wrote. False when the result is not the map that EXEC answers with. */
 static bool print_result(struct cursor result)
 {
-	uint32_t pairs, key_len, len;
 	const uint8_t *bytes;
-	const char *key;
 	int64_t exit_code;
+	uint32_t len;
 
-	if (cursor_read_map(&result, &pairs))
+	if (clove_map_bytes(result, "stdout", &bytes, &len) ||
+	    clove_map_int(result, "exit_code", &exit_code))
 		return false;
-	while (pairs--) {
-		if (cursor_read_str(&result, &key, &key_len))
-			return false;
-		if (key_len == 6 && !memcmp(key, "stdout", 6)) {
-			if (cursor_read_bytes(&result, &bytes, &len))
-				return false;
-			fwrite(bytes, 1, len, stdout);
-		} else if (key_len == 9 && !memcmp(key, "exit_code", 9)) {
-			if (cursor_read_int(&result, &exit_code))
-				return false;
-			printf("exit code %lld\n", (long long)exit_code);
-		} else if (cursor_skip(&result)) {
-			return false;
-		}
-	}
+	fwrite(bytes, 1, len, stdout);
+	printf("exit code %lld\n", (long long)exit_code);
 	return true;
 }
 
@@ -65,7 +50,7 @@ int main(int argc, char **argv)
 	else if (answer.kind == CLOVE_ERROR)
 		fprintf(stderr, "hello: %s: %.*s\n", answer.error.name,
 			(int)answer.error.message_len, answer.error.message);
-	else if (!print_result(cursor_make(answer.body, answer.body_len)))
+	else if (!print_result(clove_body(&answer)))
 		fprintf(stderr, "hello: this is no answer to EXEC\n");
 	else
 		status = 0;

@@ -43,6 +43,9 @@ static void open_follows_argument_then_fd_then_path(void **state)
 	assert_int_equal(setenv("CLOVE_FD", text, 1), 0);
 	assert_int_equal(setenv("CLOVE_SOCKET", addr.sun_path, 1), 0);
 
+	assert_null(clove_socket_path(NULL));
+	assert_string_equal(clove_socket_path("/x"), "/x");
+	assert_string_equal(clove_socket_path(""), "/tmp/clove.sock");
 	assert_int_equal(clove_open(NULL, &clove), 0);
 	assert_int_equal(clove_fd(clove), fds[0]);
 	clove = clove_close(clove);
@@ -60,11 +63,13 @@ static void open_follows_argument_then_fd_then_path(void **state)
 	expect_bad_fd(text);
 
 	assert_int_equal(unsetenv("CLOVE_FD"), 0);
+	assert_string_equal(clove_socket_path(NULL), addr.sun_path);
 	assert_int_equal(clove_open(NULL, &clove), 0);
 	assert_int_equal(clove_send(clove, 0, NULL, 0, -1, &id), 0);
 	assert_int_equal(clove_flush(clove), 0);
 	clove = clove_close(clove);
 	assert_int_equal(unsetenv("CLOVE_SOCKET"), 0);
+	assert_string_equal(clove_socket_path(NULL), "/tmp/clove.sock");
 	(void)close(fds[0]);
 	(void)close(fds[1]);
 	(void)close(packets[0]);
