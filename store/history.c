@@ -92,6 +92,13 @@ void history_deinit(struct history *history)
 	(void)pthread_mutex_destroy(&history->mutex);
 }
 
+/* It may be there still: its client fetched without waiting to be told. */
+static void make_ready(struct store_watch *watch)
+{
+	list_unlink(&watch->by_ready);
+	list_append(&watch->client->ready, &watch->by_ready);
+}
+
 static void wake_clients(struct history *history, const bool *wake)
 {
 	for (uint32_t i = 0; i < history->store->client_count; i++)
@@ -115,8 +122,7 @@ void history_forget(struct history *history, uint64_t revision)
 			struct store_watch *watch = container_of(it, struct store_watch, by_place);
 
 			watch->lost = true;
-			if (list_empty(&watch->by_ready))
-				list_append(&watch->client->ready, &watch->by_ready);
+			make_ready(watch);
 			wake[watch->client->index] = true;
 		}
 	(void)pthread_mutex_unlock(&history->mutex);
@@ -146,7 +152,7 @@ static void tell(struct history *history, struct list *bucket, uint64_t position
 			continue;
 		watch->pending = true;
 		watch->position = position;
-		list_append(&watch->client->ready, &watch->by_ready);
+		make_ready(watch);
 		wake[watch->client->index] = true;
 	}
 }
@@ -230,7 +236,7 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 		watch->position = after ? first_match(history, watch, after) : history->next;
 		if (watch->position != history->next) {
 			watch->pending = true;
-			list_append(&client->ready, &watch->by_ready);
+			make_ready(watch);
 			atomic_store_explicit(&client->watches_ready, true, memory_order_release);
 		}
 	}
@@ -262,7 +268,8 @@ struct store_watch *history_take_ready(struct store_client *client)
 	struct store_watch *watch = NULL;
 	struct list *node;
 
-	if (!atomic_load_explicit(&client->watches_ready, memory_order_acquire))
+	if (client->store->closing ||
+	    !atomic_load_explicit(&client->watches_ready, memory_order_acquire))
 		return NULL;
 	(void)pthread_mutex_lock(&history->mutex);
 	node = list_shift(&client->ready);
@@ -317,8 +324,7 @@ static uint32_t collect(struct history *history, struct store_watch *watch,
 	}
 	watch->pending = watch->position != history->next;
 	if (watch->pending && count < max) {
-		list_unlink(&watch->by_ready);
-		list_append(&watch->client->ready, &watch->by_ready);
+		make_ready(watch);
 		atomic_store_explicit(&watch->client->watches_ready, true, memory_order_release);
 	}
 	return count;

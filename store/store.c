@@ -331,8 +331,7 @@ void store_close(struct store *store)
 	store_stop(store);
 	stop_reads(store);
 	for (uint32_t i = 0; i < store->client_count; i++)
-		while (store_client_reap(&store->clients[i], UINT32_MAX))
-			;
+		(void)store_client_reap(&store->clients[i], UINT32_MAX);
 	stop_reads(store);
 	store_free(store);
 }
