@@ -26,7 +26,7 @@ MAY_INCLUDE = {
 
 # Header of a library -> the only files that may include it.
 ONLY_IN = {
-    r"rocksdb/": r"store/",
+    r"rocksdb/": r"store/|tests/unit/store/",
     r"curl/": r"llm/",
     r"openssl/": r"llm/",
     r"liburing": r"core/(loop_|uring_)",

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * A client's own cache: values and known absences, by key
+ *
+ * One thread. What is in it is valid only by its tag (store_priv.h). When it is full, entries go in the order
+ * of a clock: what was used since the hand last passed gets a second round.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/store.h"
+
+struct cache_node {
+	struct cache_node *next; /* in its bucket */
+	uint64_t hash, tag;
+	struct store_entry *entry; /* owned; NULL: absent */
+	uint32_t used, key_len;
+	uint8_t key[];
+};
+
+struct cache {
+	struct cache_node **buckets;
+	size_t mask, hand, bytes, bytes_max;
+};
+
+int cache_init(struct cache *cache, size_t bytes_max); /* 0 or -ENOMEM */
+void cache_deinit(struct cache *cache);
+
+/* Borrowed until the next cache_put(). NULL: nothing known. */
+struct cache_node *cache_find(struct cache *cache, uint64_t hash, const uint8_t *key,
+			      size_t key_len);
+
+/* Remembers @entry (or NULL: absent) unless something newer is known. Takes a reference. Never fails: it may forget. */
+void cache_put(struct cache *cache, uint64_t hash, const uint8_t *key, size_t key_len,
+	       struct store_entry *entry, uint64_t tag);
