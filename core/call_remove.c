@@ -9,6 +9,8 @@
 
 #include "core/call_agent.h"
 #include "core/kernel.h"
+#include "core/shard.h"
+#include "core/state.h"
 #include "core/user.h"
 
 struct removal {
@@ -62,7 +64,11 @@ static void removal_run(struct file_task *task)
 
 static void removal_done(struct file_task *task)
 {
-	request_finish(&container_of(task, struct removal, task)->request);
+	struct removal *removal = container_of(task, struct removal, task);
+
+	if (!removal->fault.code)
+		state_agent_remove(task->shard, removal->owner, removal->home);
+	request_finish(&removal->request);
 }
 
 static void removal_drop(struct file_task *task)

@@ -38,6 +38,8 @@ static const char usage[] =
 	"                      otherwise $XDG_STATE_HOME/clove or ~/.local/state/clove)\n"
 	"  --sdk-dir DIR       The SDK for Python, importable in every agent; \"\" for none\n"
 	"                      (default: " CLOVE_SDK_DIR ")\n"
+	"  --ephemeral         Use a new data directory below $TMPDIR, and delete it in the end\n"
+	"  --salvage           If the log of the state store is damaged, keep what precedes the damage\n"
 	"  --require-limits    Start no agent whose limits no cgroup enforces\n"
 	"  --box-commands      Let clients run commands and open files in agents' boxes only, not on\n"
 	"                      the host\n"
@@ -47,7 +49,8 @@ static const char usage[] =
 	"                      io, data_dir, sdk_dir, and what a user may take: owner_connections,\n"
 	"                      owner_agents, owner_commands, owner_files, owner_requests,\n"
 	"                      owner_launch_rate. [sandbox]: enabled, require_limits, box_commands\n"
-	"                      (yes or no), cgroup\n"
+	"                      (yes or no), cgroup. [store]: cache, owner_bytes, owner_keys,\n"
+	"                      agent_bytes, agent_keys\n"
 	"  --version           Print the version and end\n"
 	"  --help, -h          Print this and end\n"
 	"\n"
@@ -191,6 +194,54 @@ OWNER_LIMIT(owner_requests, quota[QUOTA_REQUESTS])
 OWNER_LIMIT(owner_launch_rate, launch_rate)
 #undef OWNER_LIMIT
 
+/* Bytes or keys, with K, M, G or T of 1024. */
+static int size_read(uint64_t *place, uint64_t min, const char *value)
+{
+	static const char units[] = "KMGT";
+	char *end;
+	const char *unit;
+	unsigned long long number;
+	unsigned shift = 0;
+
+	errno = 0;
+	number = strtoull(value, &end, 10);
+	if (*value < '0' || *value > '9' || errno)
+		return -1;
+	if (*end) {
+		unit = strchr(units, *end);
+		if (!unit || end[1])
+			return -1;
+		shift = 10 * (unsigned)(unit - units + 1);
+	}
+	if (number > UINT64_MAX >> (shift + 1) || number << shift < min)
+		return -1;
+	*place = (uint64_t)number << shift;
+	return 0;
+}
+
+#define SIZE(name, min)                                             \
+	static int name##_read(struct config *c, const char *value) \
+	{                                                           \
+		return size_read(&c->name, min, value);             \
+	}
+SIZE(store_cache, 8 << 20)
+SIZE(owner_state_bytes, 1)
+SIZE(owner_state_keys, 1)
+SIZE(agent_state_bytes, 1)
+SIZE(agent_state_keys, 1)
+#undef SIZE
+
+static int ephemeral_read(struct config *c, const char *value)
+{
+	return switch_read(&c->ephemeral, value);
+}
+
+static int salvage_read(struct config *c, const char *value)
+{
+	return switch_read(&c->salvage, value);
+}
+
+#define A_SIZE   "a number, or one with K, M, G or T, as in 64M"
 #define A_NUMBER "a number from 1 to 1000000"
 
 static const struct setting {
@@ -220,6 +271,18 @@ static const struct setting {
 	 A_NUMBER},
 	{NULL, NULL, "CLOVE_OWNER_LAUNCH_RATE", "core", "owner_launch_rate", owner_launch_rate_read,
 	 A_NUMBER},
+	{"--ephemeral", "yes", "CLOVE_EPHEMERAL", "core", "ephemeral", ephemeral_read, "yes or no"},
+	{"--salvage", "yes", "CLOVE_SALVAGE", "store", "salvage", salvage_read, "yes or no"},
+	{NULL, NULL, "CLOVE_STORE_CACHE", "store", "cache", store_cache_read,
+	 A_SIZE ", at least 8M"},
+	{NULL, NULL, "CLOVE_STATE_OWNER_BYTES", "store", "owner_bytes", owner_state_bytes_read,
+	 A_SIZE},
+	{NULL, NULL, "CLOVE_STATE_OWNER_KEYS", "store", "owner_keys", owner_state_keys_read,
+	 A_SIZE},
+	{NULL, NULL, "CLOVE_STATE_AGENT_BYTES", "store", "agent_bytes", agent_state_bytes_read,
+	 A_SIZE},
+	{NULL, NULL, "CLOVE_STATE_AGENT_KEYS", "store", "agent_keys", agent_state_keys_read,
+	 A_SIZE},
 	{"--no-sandbox", "no", "CLOVE_SANDBOX", "sandbox", "enabled", sandbox_read, "yes or no"},
 	{"--require-limits", "yes", "CLOVE_REQUIRE_LIMITS", "sandbox", "require_limits",
 	 require_limits_read, "yes or no"},
@@ -277,6 +340,11 @@ static int defaults_read(struct config *config)
 				[QUOTA_REQUESTS] = LIMIT_OWNER_REQUESTS,
 			},
 		.launch_rate = LIMIT_OWNER_LAUNCH_RATE,
+		.store_cache = LIMIT_STATE_CACHE_BYTES,
+		.owner_state_bytes = LIMIT_OWNER_STATE_BYTES,
+		.owner_state_keys = LIMIT_OWNER_STATE_KEYS,
+		.agent_state_bytes = LIMIT_AGENT_STATE_BYTES,
+		.agent_state_keys = LIMIT_AGENT_STATE_KEYS,
 		.sandbox = true,
 	};
 	return config->socket_path && config->sdk_dir ? 0 : CONFIG_E_BAD;

@@ -29,9 +29,14 @@ struct config {
 	uint32_t quota[QUOTA_KINDS]; /* of an owner */
 	uint32_t launch_rate;        /* of an owner; a second, at least 1 */
 	bool sandbox;
-	char *cgroup;        /* owned; NULL: the group the kernel is started in */
-	bool require_limits; /* of every agent */
-	bool box_commands;   /* clients' EXEC, READ and WRITE act in boxes only */
+	char *cgroup;         /* owned; NULL: the group the kernel is started in */
+	bool require_limits;  /* of every agent */
+	bool ephemeral;       /* the data directory is a new one, and deleted in the end */
+	bool salvage;         /* of a damaged log of the store, take what precedes the damage */
+	uint64_t store_cache; /* bytes, of all cores together */
+	uint64_t owner_state_bytes, owner_state_keys; /* of an owner */
+	uint64_t agent_state_bytes, agent_state_keys; /* of an agent, also an operator's */
+	bool box_commands; /* clients' EXEC, READ and WRITE act in boxes only */
 };
 
 /* Reads all sources; prints help, version and complaints itself. 0 or CONFIG_E_x. */

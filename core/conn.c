@@ -179,6 +179,7 @@ void conn_close(struct conn *conn)
 	int fd = conn->source.fd;
 
 	request_abandon_all(conn);
+	state_session_end(conn);
 	loop_remove(shard->loop, &conn->source);
 	(void)close(fd);
 	list_unlink(&conn->link);
@@ -337,7 +338,8 @@ void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct 
 	pack_uint(pk, fault->code);
 	pack_text(pk, fault->message);
 	pack_map(pk, (fault->os_error ? 1u : 0u) + (fault->step ? 1u : 0u) +
-			     (fault->bytes_written ? 1u : 0u) + (fault->outcome_unknown ? 1u : 0u));
+			     (fault->bytes_written ? 1u : 0u) + (fault->outcome_unknown ? 1u : 0u) +
+			     (fault->retry_ms ? 1u : 0u) + (fault->has_version ? 1u : 0u));
 	if (fault->os_error)
 		pack_key_uint(pk, "errno", (uint64_t)fault->os_error);
 	if (fault->step)
@@ -346,6 +348,10 @@ void conn_reply_error(struct conn *conn, uint16_t op, uint64_t id, const struct 
 		pack_key_uint(pk, "bytes_written", fault->bytes_written);
 	if (fault->outcome_unknown)
 		pack_key_text(pk, "outcome", "unknown");
+	if (fault->retry_ms)
+		pack_key_uint(pk, "retry_ms", fault->retry_ms);
+	if (fault->has_version)
+		pack_key_uint(pk, "version", fault->version);
 	conn_end(conn, op, WIRE_FLAG_REPLY | WIRE_FLAG_ERROR, id);
 }
 

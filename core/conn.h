@@ -40,6 +40,7 @@ struct conn {
 	size_t file_bytes;     /* of what it wants to be written */
 	struct buf in;         /* input not parsed yet */
 	struct buf backlog;    /* output that the socket did not take */
+	uint64_t session;      /* number of its space in the store; 0 until it writes there */
 	size_t charged;        /* capacity of both, as counted against the owner */
 	uint32_t out_first, out_last, out_bytes; /* this pass's output */
 	uint32_t later_offset, later_len; /* handed to the loop, in out.former when it answers */

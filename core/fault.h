@@ -14,6 +14,9 @@ struct fault {
 	int os_error;           /* errno behind it; 0 for none */
 	const char *step;       /* static text or NULL */
 	uint32_t bytes_written; /* before the fault; 0: none, or not a matter of writing */
+	uint32_t retry_ms;      /* when to try again; 0: not said */
+	bool has_version;       /* of a key, that is not what was asked for: */
+	uint64_t version;       /* 0: it does not exist */
 	bool outcome_unknown;   /* the call goes on, and nobody will hear how it ends */
 	char message[192];
 };

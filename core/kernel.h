@@ -29,6 +29,7 @@ struct files;
 struct launcher;
 struct openers;
 struct shard;
+struct store;
 
 struct kernel {
 	const struct config *config;
@@ -63,6 +64,9 @@ struct kernel {
 	struct descriptors descriptors;
 	struct strays strays;
 	_Atomic uint32_t box_openers; /* of all cores */
-	_Atomic bool draining;        /* set once, by main */
-	_Atomic bool launcher_alive;  /* cleared once, by main */
+	struct store *store;
+	_Atomic uint64_t sessions;   /* numbers given */
+	_Atomic size_t state_bytes;  /* what requests to the store have in memory */
+	_Atomic bool draining;       /* set once, by main */
+	_Atomic bool launcher_alive; /* cleared once, by main */
 };

@@ -115,6 +115,25 @@ enum {
 		256 << 20, /* contents at work, of all cores; to be written, by fair.h */
 	LIMIT_PATH_BYTES = 4095,
 
+	/*
+	 * State. What requests have in memory until they are done, of all users, by fair.h; a queue of the
+	 * store that holds all of it; and what readers have answered that no client has taken yet.
+	 */
+	LIMIT_STATE_BYTES = 64 << 20,
+	LIMIT_STATE_QUEUE_OPS = 1 << 16,
+	LIMIT_STATE_READS = 16384,
+	LIMIT_STATE_READ_BYTES = 512 << 20,
+	LIMIT_STATE_OPS = 1024, /* of one call */
+	/* Keys and values of one call, or of one answer: fits a frame with what is around each. */
+	LIMIT_STATE_REQUEST_BYTES = FRAME_PAYLOAD_MAX + (16 << 10),
+	LIMIT_STATE_REAPED_PER_PASS = 512,
+	/* Unless [store] says otherwise. */
+	LIMIT_STATE_CACHE_BYTES = 64 << 20,
+	LIMIT_OWNER_STATE_BYTES = 1 << 30,
+	LIMIT_OWNER_STATE_KEYS = 1000000,
+	LIMIT_AGENT_STATE_BYTES = 256 << 20,
+	LIMIT_AGENT_STATE_KEYS = 250000,
+
 	LIMIT_LANE_ITEMS = 1024,
 	LIMIT_CLIENT_NAME_BYTES = 64,
 

@@ -39,6 +39,7 @@
 #include "core/kernel.h"
 #include "core/openers.h"
 #include "core/shard.h"
+#include "core/state.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/launch.h"
 #include "sandbox/launcher.h"
@@ -142,6 +143,8 @@ static int kernel_build(struct kernel *kernel)
 		r = openers_start(kernel, &kernel->openers);
 	if (!r)
 		r = users_start(kernel->users);
+	if (!r && state_open(kernel))
+		return -1; /* it has complained */
 	if (!r && getrandom(&kernel->epoch, sizeof(kernel->epoch), 0) != sizeof(kernel->epoch))
 		r = err_raise(-EIO);
 	kernel->epoch >>= 1; /* fits the signed integers of every client language */
@@ -358,6 +361,7 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 	drain(kernel);
 	for (unsigned i = 0; i < kernel->core_count; i++)
 		shard_join(kernel->shards[i]);
+	state_close(kernel);
 	if (!atomic_load(&kernel->launcher_alive))
 		(void)strays_end(kernel, true);
 	listener_unbind(kernel->config->socket_path, &kernel->socket_file);

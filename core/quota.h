@@ -29,6 +29,7 @@ enum quota_kind {
 struct quota {
 	_Atomic uint32_t used[QUOTA_KINDS];
 	_Atomic uint64_t launches_ns; /* up to when its launches are paid for */
+	_Atomic size_t state_bytes;   /* of requests to the store at work */
 	_Atomic size_t bytes; /* input, output, results unread and file contents held for it */
 };
 

@@ -109,6 +109,7 @@ static void hold(struct request *request)
 	size_t weight;
 
 	timer_unset(&shard->timers, &request->deadline);
+	request->stalled = false;
 	list_unlink(&request->link);
 	list_append(&conn->held, &request->link);
 	if (!type->weight)
@@ -146,8 +147,18 @@ void request_finish(struct request *request)
 
 void request_release_held(struct conn *conn)
 {
-	while (!list_empty(&conn->held) && conn_has_room(conn))
-		request_finish(container_of(conn->held.next, struct request, link));
+	while (!list_empty(&conn->held) && conn_has_room(conn)) {
+		struct request *request = container_of(conn->held.next, struct request, link);
+
+		if (!request->stalled) {
+			request_finish(request);
+			continue;
+		}
+		request->stalled = false;
+		list_unlink(&request->link);
+		list_append(&conn->requests, &request->link);
+		request->type->resume(request);
+	}
 }
 
 void request_abandon_all(struct conn *conn)
@@ -162,7 +173,10 @@ void request_abandon_all(struct conn *conn)
 	while (!list_empty(&conn->held)) {
 		request = container_of(conn->held.next, struct request, link);
 		unbind(request);
-		request->type->free(request);
+		if (request->stalled)
+			request->type->abandon(request);
+		else
+			request->type->free(request);
 	}
 }
 
@@ -174,5 +188,42 @@ struct request *request_find(struct conn *conn, uint64_t id)
 		if (request->id == id)
 			return request;
 	}
+	list_for_each (it, &conn->held) {
+		struct request *request = container_of(it, struct request, link);
+
+		if (request->id == id && request->stalled)
+			return request;
+	}
 	return NULL;
+}
+
+void request_stall(struct request *request)
+{
+	if (request->stalled)
+		return;
+	request->stalled = true;
+	list_unlink(&request->link);
+	list_append(&request->conn->held, &request->link);
+}
+
+static struct request *stream_of(struct list *requests)
+{
+	list_for_each (it, requests) {
+		struct request *request = container_of(it, struct request, link);
+
+		if (request->type->resume &&
+		    (request->stalled || requests == &request->conn->requests))
+			return request;
+	}
+	return NULL;
+}
+
+void request_end_streams(struct conn *conn)
+{
+	struct request *request;
+	struct fault fault;
+
+	(void)fault_set(&fault, WIRE_SHUTTING_DOWN, "the kernel is stopping");
+	while ((request = stream_of(&conn->requests)) || (request = stream_of(&conn->held)))
+		request_abort(request, &fault);
 }

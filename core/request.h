@@ -13,6 +13,7 @@
  * says whether the outcome is known.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/base/list.h"
@@ -40,6 +41,8 @@ struct request_type {
 	size_t (*weight)(struct request *request);
 	/* That is above the connection's share, or its owner's: keeps an answer without them. */
 	void (*shed)(struct request *request);
+	/* Of a stream: there is room again, after request_stall(). */
+	void (*resume)(struct request *request);
 };
 
 struct request {
@@ -48,7 +51,8 @@ struct request {
 	struct conn *conn; /* NULL once nobody waits */
 	struct list link;
 	struct timer deadline;
-	size_t held; /* bytes that count in conn->held_bytes, and against the owner */
+	size_t held;  /* bytes that count in conn->held_bytes, and against the owner */
+	bool stalled; /* a stream that waits for room in the output */
 	uint64_t id;
 	uint16_t op;
 };
@@ -69,6 +73,16 @@ void request_abort(struct request *request, const struct fault *fault);
 
 /* For CANCEL: answers CANCELLED and abandons the work. False: it cannot be kept from happening, and goes on. */
 bool request_cancel(struct request *request);
+
+/* For a stream, which answers with several frames: waits for room in the output. */
+void request_stall(struct request *request);
+static inline bool request_is_stalled(const struct request *request)
+{
+	return request->stalled;
+}
+
+/* The core drains: streams would not end by themselves. */
+void request_end_streams(struct conn *conn);
 
 /* For conn.c: answers held requests while there is room; ends all when the client goes. */
 void request_release_held(struct conn *conn);

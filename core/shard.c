@@ -33,6 +33,7 @@
 #include "core/files.h"
 #include "core/job.h"
 #include "core/listener.h"
+#include "core/request.h"
 
 enum {
 	PARCEL_RETRY_NS = 100000, /* the other core is busy draining a full lane */
@@ -251,7 +252,7 @@ static int wait_for_work(struct shard *shard)
 		atomic_store_explicit(&shard->sleeping, true, SLEEP_ORDER);
 		full_fence();
 		draining = atomic_load_explicit(&shard->kernel->draining, memory_order_relaxed);
-		if (lanes_pending(shard) || draining != shard->draining)
+		if (lanes_pending(shard) || state_is_due(shard) || draining != shard->draining)
 			timeout_ns = 0;
 	}
 	r = loop_wait(shard->loop, timeout_ns);
@@ -284,6 +285,8 @@ static void drain_begin(struct shard *shard)
 	shard->drain_end_ns = shard->now_ns + LIMIT_DRAIN_MS * CLOCK_NS_PER_MS;
 	listener_stop(shard);
 	agent_kill_all(shard);
+	list_for_each (it, &shard->conns)
+		request_end_streams(container_of(it, struct conn, link));
 	if (timer_set(&shard->timers, &shard->drain_end, shard->drain_end_ns, on_drain_end))
 		shard->drain_end_ns = shard->now_ns;
 }
@@ -311,6 +314,7 @@ static int shard_run(struct shard *shard)
 		dirty_flush(shard);
 		/* Connections that were closed by that may have sent something on. */
 		wake_others(shard);
+		state_flush(shard);
 		if (shard->draining && drain_step(shard))
 			return 0;
 		r = wait_for_work(shard);
@@ -319,6 +323,7 @@ static int shard_run(struct shard *shard)
 		shard->now_ns = clock_now_ns();
 		carried_run(shard);
 		lanes_drain(shard);
+		state_reap(shard);
 		timers_run(&shard->timers, shard->now_ns);
 		if (!shard->draining &&
 		    atomic_load_explicit(&shard->kernel->draining, memory_order_relaxed))
@@ -350,6 +355,7 @@ int shard_new(struct kernel *kernel, unsigned index, struct shard **ret_shard)
 	list_init(&shard->jobs);
 	list_init(&shard->agents);
 	workspace_watch_init(&shard->workspaces);
+	state_init(shard);
 	shard->null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (shard->null_fd < 0)
 		return err_raise(-errno);
@@ -371,6 +377,7 @@ struct shard *shard_free(struct shard *shard)
 	free(shard->out.data);
 	free(shard->out.former);
 	free(shard->out.pieces);
+	state_free(shard);
 	free(shard);
 	return NULL;
 }

@@ -21,6 +21,7 @@
 #include "core/channel.h"
 #include "core/kernel.h"
 #include "core/loop.h"
+#include "core/state.h"
 #include "core/timer.h"
 #include "core/workspace.h"
 
@@ -92,6 +93,7 @@ struct shard {
 	struct timer accept_retry;
 
 	struct workspace_watch workspaces; /* core 0 */
+	struct state state;
 
 	struct channel channel; /* to the launcher */
 	int null_fd;            /* /dev/null, for reading: the input of a command without one */

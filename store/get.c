@@ -191,15 +191,24 @@ static void get_finish(struct store_task *task)
 	get->done(get);
 }
 
+/* From what is in memory: 0, STORE_E_BUSY or _TOO_BIG; STORE_E_PENDING: not all of it is there. */
+static int get_now(struct store_client *client, struct store_get *get)
+{
+	if (!from_cache(client, get) && !from_memory(client, get))
+		return STORE_E_PENDING;
+	get->result = charge(client->store, get);
+	if (get->result)
+		drop_entries(get);
+	return get->result;
+}
+
 /* 0, STORE_E_PENDING, _BUSY or _TOO_BIG. */
 static int get_go(struct store_client *client, struct store_get *get)
 {
-	if (from_cache(client, get) || from_memory(client, get)) {
-		get->result = charge(client->store, get);
-		if (get->result)
-			drop_entries(get);
-		return get->result;
-	}
+	int r = get_now(client, get);
+
+	if (r != STORE_E_PENDING)
+		return r;
 	return store_read_enqueue(client->store, &get->task) ? STORE_E_PENDING : STORE_E_BUSY;
 }
 
@@ -295,8 +304,11 @@ int store_get_submit(struct store_client *client, struct store_get *get,
 
 		wait_seq = seq > wait_seq ? seq : wait_seq;
 	}
-	r = wait_seq ? client_park(client, &get->task, wait_seq) : get_go(client, get);
-	if (r && r != STORE_E_PENDING)
+	if (get->memory_only)
+		r = wait_seq ? STORE_E_PENDING : get_now(client, get);
+	else
+		r = wait_seq ? client_park(client, &get->task, wait_seq) : get_go(client, get);
+	if (r && (r != STORE_E_PENDING || get->memory_only))
 		store_get_deinit(get);
 	return r;
 }

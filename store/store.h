@@ -310,6 +310,7 @@ int store_drop_submit(struct store_client *client, struct store_drop *drop,
  */
 struct store_get {
 	void (*done)(struct store_get *get);
+	bool memory_only; /* what would take waiting is not begun: STORE_E_PENDING, and no done() */
 
 	int result;        /* 0, STORE_E_BUSY, _TOO_BIG, _FAILED, _DAMAGED or _STOPPED */
 	uint64_t revision; /* every change up to this one is in the answer: watch from here */

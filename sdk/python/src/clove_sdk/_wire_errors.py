@@ -162,6 +162,55 @@ class LimitsUnavailable(SyscallError):
     retryable = False
 
 
+class Conflict(SyscallError):
+    """A condition does not hold; detail has version, which the key has, 0: it does not exist."""
+
+    default_code = ErrorCode.CONFLICT
+    retryable = False
+
+
+class QuotaExceeded(SyscallError):
+    """The user or the agent may not have more state; the message says which and how much."""
+
+    default_code = ErrorCode.QUOTA_EXCEEDED
+    retryable = False
+
+
+class WrongType(SyscallError):
+    """Increment of what is no number, append to what cannot grow."""
+
+    default_code = ErrorCode.WRONG_TYPE
+    retryable = False
+
+
+class OutOfRange(SyscallError):
+    """A sum is no number of 64 bits."""
+
+    default_code = ErrorCode.OUT_OF_RANGE
+    retryable = False
+
+
+class Compacted(SyscallError):
+    """Changes from that version on are no longer remembered: read again, then watch."""
+
+    default_code = ErrorCode.COMPACTED
+    retryable = False
+
+
+class StoreFailed(SyscallError):
+    """The disk of the state store failed; a change may or may not have happened. The kernel opens the store anew by itself."""
+
+    default_code = ErrorCode.STORE_FAILED
+    retryable = True
+
+
+class StoreDamaged(SyscallError):
+    """What is stored there is damaged."""
+
+    default_code = ErrorCode.STORE_DAMAGED
+    retryable = False
+
+
 BY_CODE: dict[int, type[SyscallError]] = {
     1: InvalidArgument,
     2: UnknownOp,
@@ -185,4 +234,11 @@ BY_CODE: dict[int, type[SyscallError]] = {
     513: NameTaken,
     514: AgentNotFound,
     515: LimitsUnavailable,
+    1024: Conflict,
+    1025: QuotaExceeded,
+    1026: WrongType,
+    1027: OutOfRange,
+    1028: Compacted,
+    1029: StoreFailed,
+    1030: StoreDamaged,
 }

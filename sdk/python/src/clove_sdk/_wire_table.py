@@ -49,13 +49,13 @@ class SyscallOp(IntEnum):
     BROADCAST = 0x22
     #: Hold a name.
     REGISTER = 0x23
-    #: Store a value.
+    #: Store a value under a key.
     STORE = 0x30
-    #: Fetch a value.
+    #: Fetch a value. Sees every change that was sent before on the same connection.
     FETCH = 0x31
     #: Delete a key.
     DELETE = 0x32
-    #: List keys.
+    #: List keys, in the order of their bytes.
     KEYS = 0x33
     #: Show an agent's rights.
     GET_PERMS = 0x40
@@ -133,8 +133,8 @@ class SyscallOp(IntEnum):
     EXIT = 0xFF
     #: A further connection of the same identity.
     CONNECT = 0x100
-    #: End a request in flight on this connection; it answers CANCELLED. A WRITE that has begun,
-    #: SPAWN, KILL, PAUSE and RESUME cannot be ended: they answer how they went.
+    #: End a request in flight on this connection; it answers CANCELLED. A WRITE that has begun, a
+    #: change of state, SPAWN, KILL, PAUSE and RESUME cannot be ended: they answer how they went.
     CANCEL = 0x101
     #: Answer when an agent has ended for good; DEADLINE bounds it.
     WAIT = 0x200
@@ -147,6 +147,30 @@ class SyscallOp(IntEnum):
     #: Delete what an agent that has ended left: its workspace, its logs, and those of agents it
     #: started. Out of sight at once, off the disk in a while.
     REMOVE = 0x204
+    #: Fetch several values as of one moment.
+    FETCH_MANY = 0x400
+    #: Change several keys, all or none, and for every reader at once.
+    TRANSACT = 0x401
+    #: Add to a number. A key that does not exist counts as 0.
+    INCREMENT = 0x402
+    #: Join str to str, bin to bin, or the elements of an array to an array. A key that does not
+    #: exist gets the value.
+    APPEND = 0x403
+    #: List keys with their values, in the order of their bytes.
+    SCAN = 0x404
+    #: Tell changes of a key as they happen, until CANCEL. Answers with MORE: first nil, then a map
+    #: for each change.
+    WATCH = 0x405
+    #: How much state the caller has: an agent its own, a client its user's.
+    STATE_USAGE = 0x406
+    #: Write a copy of all state, while it is in use; for clients of root and of the kernel's own
+    #: user.
+    BACKUP = 0x407
+    #: Put a backup in place of all state; for the same. Watches end COMPACTED, sessions are
+    #: emptied.
+    RESTORE = 0x408
+    #: Read all state and compare checksums; for the same. STORE_DAMAGED names what is wrong.
+    VERIFY = 0x409
     #: Counters of the kernel itself, for root and the kernel's own user.
     STATS = 0x600
 
@@ -242,3 +266,18 @@ class ErrorCode(IntEnum):
     AGENT_NOT_FOUND = 514
     #: require_limits, and this host cannot enforce one of them
     LIMITS_UNAVAILABLE = 515
+    #: a condition does not hold; detail has version, which the key has, 0: it does not exist
+    CONFLICT = 1024
+    #: the user or the agent may not have more state; the message says which and how much
+    QUOTA_EXCEEDED = 1025
+    #: increment of what is no number, append to what cannot grow
+    WRONG_TYPE = 1026
+    #: a sum is no number of 64 bits
+    OUT_OF_RANGE = 1027
+    #: changes from that version on are no longer remembered: read again, then watch
+    COMPACTED = 1028
+    #: the disk of the state store failed; a change may or may not have happened. The kernel opens
+    #: the store anew by itself
+    STORE_FAILED = 1029
+    #: what is stored there is damaged
+    STORE_DAMAGED = 1030
