@@ -182,41 +182,27 @@ void agent_end_tied(struct shard *shard, uint32_t client)
 }
 
 /* What a box leaves that was made for its client alone. */
-struct leavings {
-	struct file_task task;
-	uint32_t owner;
-	char home[LIMIT_AGENT_HOME_BYTES + 1];
-};
-
-static void leavings_run(struct file_task *task)
+static void leavings_free(struct removal *removal)
 {
-	struct leavings *leavings = container_of(task, struct leavings, task);
-
-	(void)agent_home_remove(task->shard->kernel, leavings->owner, leavings->home);
-}
-
-static void leavings_free(struct file_task *task)
-{
-	free(container_of(task, struct leavings, task));
+	free(removal);
 }
 
 static void leavings_remove(struct agent *agent)
 {
-	struct leavings *leavings;
-	struct fault fault;
+	struct removal *removal;
 
 	if (!agent->options.tied || !agent->options.workspace_in_memory)
 		return;
-	leavings = calloc(1, sizeof(*leavings));
-	if (!leavings)
+	removal = calloc(1, sizeof(*removal));
+	if (!removal)
 		return;
-	leavings->owner = agent->owner;
-	memcpy(leavings->home, agent->options.home, strlen(agent->options.home));
-	leavings->task = (struct file_task){
-		.run = leavings_run, .done = leavings_free, .drop = leavings_free};
+	removal->owner = agent->owner;
+	removal->shard = agent->shard;
 	/* The kernel's own work: no limit of the owner keeps it from being done. */
-	if (files_submit(agent->shard, agent->shard->kernel->user, &leavings->task, &fault))
-		free(leavings);
+	removal->user = agent->shard->kernel->user;
+	removal->done = removal->drop = leavings_free;
+	memcpy(removal->home, agent->options.home, strlen(agent->options.home));
+	removal_start(removal);
 }
 
 static void agent_finish(struct agent *agent)

@@ -460,29 +460,49 @@ static int trash(struct kernel *kernel, int owner_fd, const char *name)
 	return 0;
 }
 
-int agent_home_remove(struct kernel *kernel, uint32_t owner, const char *home)
+/* The owner's directory of homes; NULL with errno. */
+static DIR *owner_open(const struct kernel *kernel, uint32_t owner)
 {
-	size_t len = strlen(home);
-	struct dirent *entry;
 	char number[16];
-	int fd, r = 0, count = 0;
 	DIR *dir;
+	int fd;
 
 	(void)snprintf(number, sizeof(number), "%u", owner);
 	fd = openat(kernel->agents_fd, number, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
+	if (!dir)
 		(void)fd_close(fd);
+	return dir;
+}
+
+int agent_home_family(struct kernel *kernel, uint32_t owner, const char *home,
+		      struct strv *ret_homes)
+{
+	size_t len = strlen(home);
+	struct dirent *entry;
+	DIR *dir = owner_open(kernel, owner);
+	int r = 0;
+
+	if (!dir)
 		return errno == ENOENT ? 0 : err_raise(-errno);
-	}
-	while (!r && (entry = readdir(dir))) {
-		if (strncmp(entry->d_name, home, len) != 0 || !strchr(":", entry->d_name[len]))
-			continue;
-		r = trash(kernel, fd, entry->d_name);
-		count += !r;
-	}
+	while (!r && (entry = readdir(dir)))
+		if (!strncmp(entry->d_name, home, len) && strchr(":", entry->d_name[len]) &&
+		    !strv_push(ret_homes, strdup(entry->d_name)))
+			r = err_raise(-ENOMEM);
 	(void)closedir(dir);
-	if (count)
-		trash_empty(kernel);
-	return r == -ENOENT ? count : r ? err_raise(r) : count;
+	return r;
+}
+
+int agent_home_remove(struct kernel *kernel, uint32_t owner, const struct strv *homes)
+{
+	DIR *dir = owner_open(kernel, owner);
+	int r = 0;
+
+	if (!dir)
+		return errno == ENOENT ? 0 : err_raise(-errno);
+	for (size_t i = 0; i < homes->count && (!r || r == -ENOENT); i++)
+		r = trash(kernel, dirfd(dir), homes->items[i]);
+	(void)closedir(dir);
+	trash_empty(kernel);
+	return r == -ENOENT ? 0 : err_trace(r);
 }

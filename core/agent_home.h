@@ -77,11 +77,14 @@ int agent_homes_scan(struct kernel *kernel);
 /* The same: opens the trash and has it emptied of what a predecessor left there. 0 or -errno. */
 int agent_trash_open(struct kernel *kernel);
 
+/* In a file thread: adds that agent's home and those of agents below it, as far as they exist. 0 or -errno. */
+int agent_home_family(struct kernel *kernel, uint32_t owner, const char *home,
+		      struct strv *ret_homes);
 /*
- * In a file thread: takes the directory of an agent that is not alive, and those of agents below it, out of
- * sight at once, frees their uids, and has them deleted. The number of directories, or -errno.
+ * In a file thread: takes the homes of agents that are not alive out of sight at once, frees their uids, and has
+ * them deleted. 0 or -errno.
  */
-int agent_home_remove(struct kernel *kernel, uint32_t owner, const char *home);
+int agent_home_remove(struct kernel *kernel, uint32_t owner, const struct strv *homes);
 
 /* In a file thread: opens a log for reading, -1 when there is none. @file is as "stdout.log". */
 int agent_home_log(struct kernel *kernel, uint32_t owner, const char *home, const char *file);

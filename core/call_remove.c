@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * REMOVE: what an agent has left goes out of sight in a file thread
+ * REMOVE: the caller's side of removal.c
  */
 
 #include <stdlib.h>
@@ -9,21 +9,24 @@
 
 #include "core/call_agent.h"
 #include "core/kernel.h"
+#include "core/removal.h"
 #include "core/shard.h"
-#include "core/state.h"
 #include "core/user.h"
 
-struct removal {
+struct remove_call {
 	struct request request;
-	struct file_task task;
-	struct fault fault;
-	uint32_t owner;
-	char home[LIMIT_AGENT_HOME_BYTES + 1];
+	struct removal removal;
+	struct user *user; /* a reference */
 };
 
-static void removal_answer(struct request *request)
+static struct remove_call *remove_of(struct request *request)
 {
-	struct removal *removal = container_of(request, struct removal, request);
+	return container_of(request, struct remove_call, request);
+}
+
+static void remove_answer(struct request *request)
+{
+	const struct removal *removal = &remove_of(request)->removal;
 
 	if (removal->fault.code) {
 		conn_reply_error(request->conn, request->op, request->id, &removal->fault);
@@ -33,52 +36,41 @@ static void removal_answer(struct request *request)
 	conn_end(request->conn, request->op, WIRE_FLAG_REPLY, request->id);
 }
 
-static void removal_abandon(struct request *request)
+static void remove_abandon(struct request *request)
 {
 	(void)request;
 }
 
-static void removal_free(struct request *request)
+static void remove_free(struct request *request)
 {
-	free(container_of(request, struct removal, request));
+	(void)user_unref(remove_of(request)->user);
+	free(remove_of(request));
 }
 
-static const struct request_type removal_type = {
-	.abandon = removal_abandon,
-	.answer = removal_answer,
-	.free = removal_free,
+static const struct request_type remove_type = {
+	.abandon = remove_abandon,
+	.answer = remove_answer,
+	.free = remove_free,
 };
 
-static void removal_run(struct file_task *task)
+static void on_removed(struct removal *removal)
 {
-	struct removal *removal = container_of(task, struct removal, task);
-	int r = agent_home_remove(task->shard->kernel, removal->owner, removal->home);
+	struct remove_call *remove = container_of(removal, struct remove_call, removal);
 
-	if (r == 0)
+	if (!removal->fault.code && !removal->count)
 		(void)fault_set(&removal->fault, WIRE_AGENT_NOT_FOUND,
 				"agent \"%.63s\" has left nothing here", removal->home);
-	else if (r < 0)
-		(void)fault_set_os(&removal->fault, -r, "the directory of agent %.63s",
-				   removal->home);
+	request_finish(&remove->request);
 }
 
-static void removal_done(struct file_task *task)
+static void on_dropped(struct removal *removal)
 {
-	struct removal *removal = container_of(task, struct removal, task);
-
-	if (!removal->fault.code)
-		state_agent_remove(task->shard, removal->owner, removal->home);
-	request_finish(&removal->request);
-}
-
-static void removal_drop(struct file_task *task)
-{
-	free(container_of(task, struct removal, task));
+	remove_free(&container_of(removal, struct remove_call, removal)->request);
 }
 
 enum wire_error call_remove(struct call *call)
 {
-	struct shard *shard = call->conn->shard;
+	struct remove_call *remove;
 	struct removal *removal;
 	struct agent_card card;
 	const uint8_t *name = NULL;
@@ -97,20 +89,23 @@ enum wire_error call_remove(struct call *call)
 	if (!name && card.live)
 		return fault_set(&call->fault, WIRE_BUSY, "agent \"%s\" is alive: kill it first",
 				 card.name);
-	removal = calloc(1, sizeof(*removal));
-	if (!removal)
+	remove = calloc(1, sizeof(*remove));
+	if (!remove)
 		return bag_no_memory(&call->fault);
+	code = request_start(&remove->request, call, &remove_type);
+	if (code) {
+		free(remove);
+		return code;
+	}
+	remove->user = user_ref(call->conn->user);
+	removal = &remove->removal;
+	removal->done = on_removed;
+	removal->drop = on_dropped;
+	removal->shard = call->conn->shard;
+	removal->user = remove->user;
 	removal->owner = name ? call->conn->user->owner->uid : card.owner;
 	memcpy(removal->home, name ? (const char *)name : card.home,
 	       name ? len : strlen(card.home));
-	code = request_start(&removal->request, call, &removal_type);
-	if (code) {
-		free(removal);
-		return code;
-	}
-	removal->task =
-		(struct file_task){.run = removal_run, .done = removal_done, .drop = removal_drop};
-	if (files_submit(shard, call->conn->user, &removal->task, &removal->fault))
-		request_finish(&removal->request);
+	removal_start(removal);
 	return WIRE_OK;
 }

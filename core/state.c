@@ -203,11 +203,6 @@ void state_session_end(struct conn *conn)
 			    sizeof(conn->session));
 }
 
-void state_agent_remove(struct shard *shard, uint32_t owner, const char *home)
-{
-	space_empty(shard, owner, STORE_AGENT, home, (uint32_t)strlen(home));
-}
-
 /* ---- scopes ---- */
 
 static const char *const scope_names[] = {

@@ -51,8 +51,6 @@ void state_free(struct shard *shard);
 
 /* The connection goes, and its session with it. */
 void state_session_end(struct conn *conn);
-/* An agent that has ended is removed. */
-void state_agent_remove(struct shard *shard, uint32_t owner, const char *home);
 
 /* ---- for the calls ---- */
 
