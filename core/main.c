@@ -348,11 +348,11 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 {
 	bool threads_ended;
 
+	sandbox_report(kernel);
 	if (cores_start(kernel)) {
 		listener_unbind(kernel->config->socket_path, &kernel->socket_file);
 		return EXIT_FAILURE;
 	}
-	sandbox_report(kernel);
 	log_info("ready", "version=%s socket=\"%s\" cores=%u io=%s uid=%u pid=%d", CLOVE_VERSION,
 		 kernel->config->socket_path, kernel->core_count,
 		 loop_backend_name(kernel->io.backend), kernel->user->uid, getpid());

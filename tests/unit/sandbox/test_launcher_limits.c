@@ -275,7 +275,8 @@ static _Noreturn void fill_launcher(void)
 {
 	struct launch_spec spec = make_spec((const char *const[]){"sleep", "1000", NULL});
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC), pidfds[20];
-	struct rlimit limit = {845 + 60, 845 + 60}; /* reserved, and three for each of 20 */
+	/* Reserved, two for each of an eighth as many openers, three for each of 20 children, one to spare. */
+	struct rlimit limit = {333 + 130 + 61, 333 + 130 + 61};
 	struct launch_reply reply;
 	struct fixture f;
 
