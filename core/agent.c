@@ -33,6 +33,7 @@
 #include "core/base/err.h"
 #include "core/conn.h"
 #include "core/kernel.h"
+#include "core/removal.h"
 #include "core/user.h"
 #include "sandbox/cgroup.h"
 
