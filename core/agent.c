@@ -145,6 +145,12 @@ static void part(struct shard *shard, void *arg, uint64_t value)
 	free(parting);
 }
 
+static void part_never(void *arg, uint64_t value)
+{
+	(void)value;
+	free(arg);
+}
+
 static void kill_each(struct shard *shard, const uint32_t *ids, unsigned count, uint32_t by)
 {
 	struct kernel *kernel = shard->kernel;
@@ -160,7 +166,7 @@ static void kill_each(struct shard *shard, const uint32_t *ids, unsigned count, 
 		parting->id = ids[i];
 		parting->parent = by;
 		shard_send(shard, kernel->shards[card.core], &parting->parcel,
-			   (struct lane_item){.deliver = part, .arg = parting});
+			   (struct lane_item){.deliver = part, .drop = part_never, .arg = parting});
 	}
 }
 

@@ -69,14 +69,22 @@ static void come_home(struct shard *shard, void *arg, uint64_t value)
 	request_finish(&errand->request);
 }
 
+static void lose(void *arg, uint64_t value)
+{
+	struct errand *errand = arg;
+
+	(void)value;
+	on_free(&errand->request);
+}
+
 void errand_send(struct errand *errand, struct shard *to)
 {
 	shard_send(errand->request.shard, to, &errand->parcel,
-		   (struct lane_item){.deliver = arrive, .arg = errand});
+		   (struct lane_item){.deliver = arrive, .drop = lose, .arg = errand});
 }
 
 void errand_return(struct errand *errand, struct shard *at)
 {
 	shard_send(at, errand->request.shard, &errand->parcel,
-		   (struct lane_item){.deliver = come_home, .arg = errand});
+		   (struct lane_item){.deliver = come_home, .drop = lose, .arg = errand});
 }

@@ -25,6 +25,8 @@ struct shard;
 
 struct lane_item {
 	void (*deliver)(struct shard *shard, void *arg, uint64_t value);
+	/* Instead, when the core has ended: frees what the item owns. NULL: nothing. */
+	void (*drop)(void *arg, uint64_t value);
 	void *arg;
 	uint64_t value;
 };

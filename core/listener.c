@@ -222,6 +222,12 @@ void listener_turn_away(int fd, enum wire_error code, const char *message)
 }
 
 /* Some connections are kept for operators, who must get in to end what takes all others. */
+static void adopt_never(void *arg, uint64_t value)
+{
+	(void)arg;
+	(void)close((int)value);
+}
+
 static bool connection_take(struct kernel *kernel, int fd)
 {
 	return descriptors_take_connection(&kernel->descriptors, false) ||
@@ -240,7 +246,9 @@ static void on_accepted(struct loop_source *source, int fd)
 	to = place(shard);
 	(void)atomic_fetch_add_explicit(&to->load, 1, memory_order_relaxed);
 	if (to != shard &&
-	    shard_post(shard, to, (struct lane_item){.deliver = adopt, .value = (uint64_t)fd}))
+	    shard_post(shard, to,
+		       (struct lane_item){
+			       .deliver = adopt, .drop = adopt_never, .value = (uint64_t)fd}))
 		return;
 	if (to != shard) {
 		/* Its lane is full. */

@@ -361,6 +361,7 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 	drain(kernel);
 	for (unsigned i = 0; i < kernel->core_count; i++)
 		shard_join(kernel->shards[i]);
+	shards_drop_sent(kernel);
 	state_close(kernel);
 	if (!atomic_load(&kernel->launcher_alive))
 		(void)strays_end(kernel, true);

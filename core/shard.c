@@ -461,3 +461,25 @@ void shard_join(struct shard *shard)
 {
 	(void)pthread_join(shard->thread, NULL);
 }
+
+static void item_drop(const struct lane_item *item)
+{
+	if (item->drop)
+		item->drop(item->arg, item->value);
+}
+
+void shards_drop_sent(struct kernel *kernel)
+{
+	struct lane_item item;
+	struct list *it;
+
+	for (unsigned from = 0; from < kernel->core_count; from++) {
+		for (unsigned to = 0; to < kernel->core_count; to++)
+			while (lane_pop(kernel->lanes[from][to], &item))
+				item_drop(&item);
+		while ((it = list_shift(&kernel->shards[from]->parcels))) {
+			item = container_of(it, struct parcel, waiting)->item;
+			item_drop(&item);
+		}
+	}
+}

@@ -119,6 +119,9 @@ DEFINE_CLEANUP(struct shard *, shard_free);
 int shard_start(struct shard *shard);
 void shard_join(struct shard *shard);
 
+/* When all cores have ended: frees what they had sent one another and nobody has taken. */
+void shards_drop_sent(struct kernel *kernel);
+
 /* Sends early when the replies of this pass outgrow LIMIT_OUT_SHARED_BYTES; closes nobody. */
 void shard_bound_output(struct shard *shard);
 

@@ -76,6 +76,12 @@ static void end_it(struct shard *shard, void *arg, uint64_t bytes)
 	free(verdict);
 }
 
+static void end_nothing(void *arg, uint64_t value)
+{
+	(void)value;
+	free(arg);
+}
+
 static void judge(struct workspace_watch *watch, const struct measure *measure)
 {
 	struct shard *shard = shard_of(watch);
@@ -91,7 +97,10 @@ static void judge(struct workspace_watch *watch, const struct measure *measure)
 		return; /* the next round finds it again */
 	verdict->id = card.id;
 	shard_send(shard, shard->kernel->shards[card.core], &verdict->parcel,
-		   (struct lane_item){.deliver = end_it, .arg = verdict, .value = measure->bytes});
+		   (struct lane_item){.deliver = end_it,
+				      .drop = end_nothing,
+				      .arg = verdict,
+				      .value = measure->bytes});
 }
 
 /* True when a question is out. */

@@ -35,7 +35,10 @@ connection = socket.socket(socket.AF_UNIX)
 connection.settimeout(20)
 try:
     connection.connect(sys.argv[1])
-    connection.sendall(bytes.fromhex(sys.argv[2]))
+    try:
+        connection.sendall(bytes.fromhex(sys.argv[2]))
+    except BrokenPipeError:
+        pass  # closed already; the reason can be read all the same
     print("got", connection.recv(1000).hex())
 except OSError as error:
     print("refused", type(error).__name__)

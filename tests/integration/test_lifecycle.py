@@ -216,3 +216,22 @@ def test_a_log_that_nobody_reads_stops_nothing(start_kernel):
     os.close(filler)
     assert re.search(rb"^log-lost lines=[1-9]\d*$", os.read(read_end, 1 << 20), re.MULTILINE)
     os.close(read_end)
+
+
+@pytest.mark.parametrize("round", range(4))
+def test_what_is_between_its_parts_when_it_stops_is_let_go(start_kernel, io, round):
+    """Work of clients that have left is on its way from core to core, and to file threads and back."""
+    kernel = start_kernel(io=io, cores=3)
+    clients = [kernel.client() for _ in range(8)]
+    options = {"sandboxed": False}
+    for n in range(6):
+        for number, client in enumerate(clients):
+            client.send("SPAWN", f"a{number}-{n}", ["sleep", "100"], options)
+            client.send("WAIT", f"a{number}-{n}")
+            client.send("KILL", f"a{(number + 1) % 8}-{n}")
+            client.send("READ", "/etc/passwd")
+    time.sleep(0.002 * round)
+    for client in clients:
+        client.close()
+    # That it ended well, with nothing left over, is what stop() looks at.
+    kernel.terminate()
