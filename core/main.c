@@ -56,6 +56,7 @@ enum {
 	ECHO_MS = 100,
 	STRAYS_MS = 20, /* to the first look; each takes twice as long as the one before, up to: */
 	STRAYS_MAX_MS = 1000,
+	EPHEMERAL_WAIT_MS = 30000, /* to delete all that was made */
 };
 
 static uint64_t stopping_ns; /* when the first signal came; read by the handler of the second */
@@ -181,6 +182,42 @@ static int io_choose(struct kernel *kernel)
 	log_info("io-chosen", "backend=%s reason=\"%s\"", loop_backend_name(kernel->io.backend),
 		 kernel->io.reason);
 	return 0;
+}
+
+/* Under --ephemeral: a data directory of this run alone. */
+static int ephemeral_make(struct config *config)
+{
+	const char *place = getenv("TMPDIR");
+	char *path;
+
+	if (!config->ephemeral)
+		return 0;
+	if (asprintf(&path, "%s/clove-XXXXXX", place && *place == '/' ? place : "/tmp") < 0)
+		return err_raise(-ENOMEM);
+	if (!mkdtemp(path)) {
+		FATAL("%s: %s; name a directory you may write with TMPDIR", path, strerror(errno));
+		free(path);
+		return -1;
+	}
+	free(config->data_dir);
+	config->data_dir = path;
+	return 0;
+}
+
+/* What agents' uids own in it only the launcher may delete. */
+static void ephemeral_remove(const struct kernel *kernel)
+{
+	struct pollfd done = {.events = POLLIN};
+
+	if (!kernel->config->ephemeral || kernel->data_fd < 0)
+		return;
+	if (!launcher_remove(kernel->launcher, kernel->data_fd, &done.fd)) {
+		(void)poll(&done, 1, EPHEMERAL_WAIT_MS);
+		(void)close(done.fd);
+	}
+	if (rmdir(kernel->config->data_dir))
+		log_warn("data-left", "path=\"%s\" reason=\"%s\"", kernel->config->data_dir,
+			 strerror(errno));
 }
 
 static int data_open(struct kernel *kernel, int *ret_lock)
@@ -370,6 +407,7 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 	openers_stop(kernel->openers);
 	threads_ended = files_stop(kernel->files);
 	threads_ended = users_stop(kernel->users) && threads_ended;
+	ephemeral_remove(kernel);
 	log_info("stopped", "epoch=%llu", (unsigned long long)kernel->epoch);
 	/* A thread that hangs in a file system or a user database still uses the kernel's memory: leave it be. */
 	if (!threads_ended)
@@ -414,9 +452,10 @@ int main(int argc, char **argv)
 	kernel.start_ns = clock_now_ns();
 	descriptors_init(&kernel.descriptors);
 	signal_fd = signals_open();
-	if (signal_fd < 0 || data_open(&kernel, &lock) || groups_open(&kernel) ||
-	    socket_open(&kernel) || privileges_drop() || io_choose(&kernel) ||
-	    kernel_build(&kernel)) {
+	if (signal_fd < 0 || ephemeral_make(&config) || data_open(&kernel, &lock) ||
+	    groups_open(&kernel) || socket_open(&kernel) || privileges_drop() ||
+	    io_choose(&kernel) || kernel_build(&kernel)) {
+		ephemeral_remove(&kernel);
 		listener_unbind(config.socket_path, &kernel.socket_file);
 		return EXIT_FAILURE;
 	}

@@ -657,3 +657,18 @@ def test_the_store_may_be_removed_under_it(kernel, client):
     wait_until(lambda: refusal() == "STORE_FAILED", "writes are refused")
     assert fetch(client, "key") is not None
     client.assert_alive()
+
+
+def test_an_ephemeral_kernel_leaves_nothing(start_kernel, io, directory):
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    kernel = start_kernel("--ephemeral", io=io, env={"TMPDIR": str(temporary)})
+    client = kernel.client()
+    assert client.call("STORE", "key", 1, None, None, True)["durability"] == "memory"
+    assert fetch(client, "key") == 1
+    agent(client, directory, "worker", 'open("file", "w").write("x"); os.mkdir("d", 0o700)')
+    (place,) = temporary.iterdir()
+    assert place.stat().st_mode & 0o777 == 0o700
+    kernel.terminate()
+    assert kernel.wait() == 0
+    assert list(temporary.iterdir()) == [] and "data-left" not in kernel.log()
