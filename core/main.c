@@ -403,11 +403,12 @@ static int kernel_run(struct kernel *kernel, int signal_fd)
 	if (!atomic_load(&kernel->launcher_alive))
 		(void)strays_end(kernel, true);
 	listener_unbind(kernel->config->socket_path, &kernel->socket_file);
-	launcher_stop(kernel->launcher);
+	/* Openers and file threads ask the launcher for things: it goes after them. */
 	openers_stop(kernel->openers);
 	threads_ended = files_stop(kernel->files);
 	threads_ended = users_stop(kernel->users) && threads_ended;
 	ephemeral_remove(kernel);
+	launcher_stop(kernel->launcher);
 	log_info("stopped", "epoch=%llu", (unsigned long long)kernel->epoch);
 	/* A thread that hangs in a file system or a user database still uses the kernel's memory: leave it be. */
 	if (!threads_ended)

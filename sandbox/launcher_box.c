@@ -164,13 +164,19 @@ static int freeze(const struct server *server, const struct child *child, bool f
 int launcher_box_signal(struct server *server, const struct child *child, int signo,
 			bool whole_tree)
 {
+	int r;
+
 	if (whole_tree && (signo == SIGSTOP || signo == SIGCONT) &&
 	    child->terms->layers & 1u << LAUNCH_LAYER_CGROUP_FREEZE)
 		return freeze(server, child, signo == SIGSTOP);
 	if (signo == SIGKILL && child->terms->flags & LAUNCH_BOX_NAMESPACES)
 		return syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0) < 0 ? -errno
 											  : 0;
-	return send_order(child->lifeline, whole_tree ? BOX_SIGNAL_ALL : BOX_SIGNAL, signo);
+	r = send_order(child->lifeline, whole_tree ? BOX_SIGNAL_ALL : BOX_SIGNAL, signo);
+	/* The init that is to carry it out stands still with the others. */
+	if (!r && signo == SIGKILL && child->terms->layers & 1u << LAUNCH_LAYER_CGROUP_FREEZE)
+		r = freeze(server, child, false);
+	return r;
 }
 
 /*

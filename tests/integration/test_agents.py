@@ -319,8 +319,9 @@ def test_kill_with_grace_ends_who_does_not_act(client):
     assert client.call("KILL", "deaf", 100)["reason"] == "killed"
 
 
-def test_pause_and_resume(client):
-    pid = client.call("SPAWN", "p", ["bash", "-c", "while :; do :; done"])["pid"]
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_pause_and_resume(client, sandboxed):
+    pid = client.call("SPAWN", "p", ["bash", "-c", "while :; do :; done"], {"sandboxed": sandboxed})["pid"]
     assert client.call("PAUSE", "p")["state"] == "paused"
     wait_until(lambda: procfs.stands_still(pid), "it stands still")
     assert client.call("LIST")[0]["state"] == "paused"
