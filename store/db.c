@@ -35,7 +35,7 @@ enum {
 	PROBE_BYTES = 1 << 20,
 	BLOOM_BITS = 10, /* per key: 1 % of the reads of absent keys look in vain */
 	MEMTABLES = 4,
-	LOG_BYTES = 1 << 20, /* of RocksDB's own log; two are kept */
+	LOG_FATAL_ONLY = 4, /* as rocksdb::InfoLogLevel */
 };
 
 static const char *const family_names[DB_FAMILIES] = {"default", "state", "session", "expiry"};
@@ -174,8 +174,11 @@ static rocksdb_options_t *database_options(const struct db_config *config)
 	rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
 	rocksdb_options_set_stats_dump_period_sec(options, 0);
 	rocksdb_options_set_stats_persist_period_sec(options, 0);
-	rocksdb_options_set_info_log_level(options, 2);
-	rocksdb_options_set_max_log_file_size(options, LOG_BYTES);
+	/*
+	 * Next to nothing in RocksDB's own log, which cannot be switched off: once a write to that file has failed, the next
+	 * ends the process by an assertion (7.8, as Debian builds it). Errors come back by the calls that meet them.
+	 */
+	rocksdb_options_set_info_log_level(options, LOG_FATAL_ONLY);
 	rocksdb_options_set_keep_log_file_num(options, 2);
 	return options;
 }
