@@ -20,19 +20,27 @@ FILES = {
     "_async_base.py": "_sync_base.py",
     "_async_client.py": "_sync_client.py",
     "_async_sandbox.py": "_sync_sandbox.py",
+    "_async_transaction.py": "_sync_transaction.py",
+    "_async_watch.py": "_sync_watch.py",
 }
 NAMES = {
     "AsyncBaseClient": "BaseClient",
     "AsyncCloveClient": "CloveClient",
     "AsyncIterator": "Iterator",
     "AsyncSandbox": "Sandbox",
+    "AsyncTransaction": "Transaction",
     "AsyncTransport": "SyncTransport",
+    "AsyncWatch": "Watch",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
+    "__aiter__": "__iter__",
+    "__anext__": "__next__",
     "_async_base": "_sync_base",
     "_async_client": "_sync_client",
     "_async_sandbox": "_sync_sandbox",
+    "_async_transaction": "_sync_transaction",
     "_async_transport": "_sync_transport",
+    "_async_watch": "_sync_watch",
 }
 WORD = re.compile(r"\b(" + "|".join(NAMES) + r")\b")
 LICENCE = "# SPDX-License-Identifier: MIT\n"

@@ -4,8 +4,12 @@
 from . import errors as _errors
 from ._async_client import AsyncCloveClient
 from ._async_sandbox import AsyncSandbox
+from ._async_transaction import AsyncTransaction
+from ._async_watch import AsyncWatch
 from ._sync_client import CloveClient
 from ._sync_sandbox import Sandbox
+from ._sync_transaction import Transaction
+from ._sync_watch import Watch
 from ._version import __version__ as __version__
 from ._wire_table import ErrorCode, SyscallOp
 from .agents import AgentDetails, ExitResult, LimitsResult, LogPiece, SpawnResult
@@ -21,6 +25,20 @@ from .models import (
     PollAsyncResult,
     WriteResult,
 )
+from .state import (
+    CasResult,
+    Change,
+    DeleteResult,
+    FetchResult,
+    IncrResult,
+    Item,
+    KeysResult,
+    OperationResult,
+    StateUsage,
+    StoreResult,
+    TransactionResult,
+    VerifyResult,
+)
 
 AgentOSClient = CloveClient
 
@@ -32,19 +50,35 @@ __all__ = [
     "AsyncCloveClient",
     "AsyncResult",
     "AsyncSandbox",
+    "AsyncTransaction",
+    "AsyncWatch",
+    "CasResult",
+    "Change",
     "CloveClient",
+    "DeleteResult",
     "ErrorCode",
     "ExecResult",
     "ExitResult",
+    "FetchResult",
     "FileContent",
+    "IncrResult",
+    "Item",
     "KernelInfo",
     "KernelStats",
+    "KeysResult",
     "LimitsResult",
     "LogPiece",
+    "OperationResult",
     "PollAsyncResult",
     "Sandbox",
     "SpawnResult",
+    "StateUsage",
+    "StoreResult",
     "SyscallOp",
+    "Transaction",
+    "TransactionResult",
+    "VerifyResult",
+    "Watch",
     "WriteResult",
 ]
 __all__ += _errors.__all__

@@ -22,6 +22,8 @@ Environment = Mapping[str, str | bytes] | Mapping[bytes, str | bytes]
 
 # The kernel refuses longer timeouts: whoever wants longer wants none.
 SECONDS_MAX = 365 * 86400
+# A value may outlive that.
+TTL_SECONDS_MAX = 100 * 365 * 86400
 INTEGER_MAX = 2**64 - 1
 
 
@@ -113,15 +115,17 @@ def environment(name: str, given: object) -> dict[str | bytes, str | bytes]:
     return checked
 
 
-def seconds(name: str, given: object, *, zero: bool) -> float | None:
+def seconds(
+    name: str, given: object, *, zero: bool, longest: int = SECONDS_MAX
+) -> float | None:
     """None stays None. zero: whether 0 is a duration, too."""
     if given is None:
         return None
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         raise _refuse(name, "a number of seconds or None", given)
-    if not (0 <= given <= SECONDS_MAX if zero else 0 < given <= SECONDS_MAX):
+    if not (0 <= given <= longest if zero else 0 < given <= longest):
         least = "from" if zero else "above"
-        raise ValidationError(f"{name} must be None or {least} 0 to {SECONDS_MAX} seconds")
+        raise ValidationError(f"{name} must be None or {least} 0 to {longest} seconds")
     return given
 
 

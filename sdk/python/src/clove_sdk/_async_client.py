@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from . import _agent_calls, _arguments, _calls
+from . import _agent_calls, _arguments, _calls, _state_calls
 from ._arguments import Command, Data, Environment, Path
 from ._async_base import AsyncBaseClient
 from ._async_sandbox import AsyncSandbox
+from ._async_transaction import AsyncTransaction
 from ._async_transport import sleep
+from ._async_watch import AsyncWatch
 from ._errors_base import ProtocolError, ValidationError
-from ._wire_errors import Busy
+from ._state_calls import Key
+from ._wire_errors import Busy, Conflict
 from ._wire_table import FRAME_USAGE_MAX, SyscallOp
 from .agents import AgentDetails, ExitResult, LimitsResult, LogPiece, SpawnResult
 from .errors import CommandFailed
@@ -24,6 +27,18 @@ from .models import (
     KernelStats,
     PollAsyncResult,
     WriteResult,
+)
+from .state import (
+    CasResult,
+    DeleteResult,
+    FetchResult,
+    IncrResult,
+    Item,
+    KeysResult,
+    StateUsage,
+    StoreResult,
+    TransactionResult,
+    VerifyResult,
 )
 
 
@@ -403,6 +418,169 @@ class AsyncCloveClient(AsyncBaseClient):
         if self._box is None or self._box.connection not in (None, transport):
             self._box = self.sandbox()
         return await self._box.start()
+
+    async def store(
+        self,
+        key: Key,
+        value: object,
+        scope: str = "global",
+        ttl: float | None = None,
+        *,
+        durable: bool = False,
+        if_version: int | None = None,
+    ) -> StoreResult:
+        """Keeps a value, anything that MessagePack can express, up to 1 MiB.
+
+        key: 1 to 1024 bytes. scope: "global", of this user; "agent", of this agent's name (of a client: its session);
+        "session", gone with this connection. ttl: seconds until it is gone; None: never. durable: return when it
+        survives a power cut. if_version: only if the key has this version, 0: does not exist.
+
+        Conflict, QuotaExceeded, TooLarge, InvalidArgument, Busy, StoreFailed.
+        """
+        return await self._call(_state_calls.store(key, value, scope, ttl, durable, if_version))
+
+    async def fetch(self, key: Key, scope: str | None = None) -> FetchResult:
+        """The value under a key, and whether there is one; without a scope the nearest of agent, session, global."""
+        return await self._call(_state_calls.fetch(key, scope))
+
+    async def delete_key(
+        self,
+        key: Key,
+        scope: str | None = None,
+        *,
+        durable: bool = False,
+        if_version: int | None = None,
+    ) -> DeleteResult:
+        """Deletes what fetch() would have found; whether there was something. Conflict, as of store()."""
+        return await self._call(_state_calls.delete(key, scope, durable, if_version))
+
+    async def list_keys(self, prefix: Key = "", scope: str | None = None) -> KeysResult:
+        """All keys that begin with prefix; without a scope those of all that fetch() looks in."""
+        found: list[str] = []
+        places = _state_calls.SCOPES if scope is None else (_state_calls.scope(scope, None),)
+        for place in places:
+            cursor: bytes | None = None
+            while True:
+                page = await self._call(_state_calls.keys(prefix, str(place), cursor))
+                found += page.rows
+                cursor = page.cursor
+                if cursor is None:
+                    break
+        return _state_calls.keys_result(found)
+
+    async def cas(
+        self,
+        key: Key,
+        value: object,
+        version: int,
+        scope: str = "global",
+        ttl: float | None = None,
+        *,
+        durable: bool = False,
+    ) -> CasResult:
+        """Stores if the key still has this version, of a fetch(); 0: if it does not exist. The result is false when it
+        has another, and says which. Errors as of store(), but for Conflict.
+        """
+        version = _arguments.integer("version", version)
+        try:
+            stored = await self.store(key, value, scope, ttl, durable=durable, if_version=version)
+        except Conflict as conflict:
+            return CasResult(False, int(conflict.details.get("version", 0)))
+        return CasResult(True, stored.version, stored.durability)
+
+    async def incr(
+        self,
+        key: Key,
+        amount: int | float = 1,
+        scope: str = "global",
+        ttl: float | None = None,
+        *,
+        durable: bool = False,
+    ) -> IncrResult:
+        """Adds to a number; a key that does not exist counts as 0. ttl: None leaves what it had. WrongType, OutOfRange."""
+        return await self._call(_state_calls.increment(key, amount, scope, ttl, durable))
+
+    async def append(
+        self,
+        key: Key,
+        value: object,
+        scope: str = "global",
+        ttl: float | None = None,
+        *,
+        durable: bool = False,
+    ) -> StoreResult:
+        """Joins str to str, bytes to bytes, a list's elements to a list. ttl: None leaves what it had. WrongType."""
+        return await self._call(_state_calls.append(key, value, scope, ttl, durable))
+
+    async def mget(self, keys: Sequence[Key], scope: str | None = None) -> list[FetchResult]:
+        """Several fetch() as of one moment: 1024 keys in one scope, a third without one. TooLarge above 1 MiB in all."""
+        names = _state_calls.keys_of(keys)
+        return await self._call(_state_calls.fetch_many(names, scope)) if names else []
+
+    async def mset(
+        self,
+        values: Mapping[Any, object],
+        scope: str = "global",
+        ttl: float | None = None,
+        *,
+        durable: bool = False,
+    ) -> TransactionResult:
+        """Several store(), all or none and for every reader at once; up to 1024."""
+        return await self._call(_state_calls.mset(values, scope, ttl, durable))
+
+    def transaction(self, *, durable: bool = False) -> AsyncTransaction:
+        """Changes of several keys, all or none: collected in a "with" block and sent at its end."""
+        return AsyncTransaction(self, _arguments.flag("durable", durable))
+
+    async def scan(
+        self, prefix: Key = "", scope: str = "global", page_size: int | None = None
+    ) -> AsyncIterator[Item]:
+        """Keys with their values, in the order of their bytes. Pages are fetched as needed, each as of one moment;
+        page_size: at most and by default 1000.
+        """
+        cursor: bytes | None = None
+        while True:
+            page = await self._call(_state_calls.scan(prefix, scope, page_size, cursor))
+            for item in page.rows:
+                yield item
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def watch(
+        self,
+        key: Key | None = None,
+        *,
+        prefix: Key | None = None,
+        scope: str = "global",
+        after: int | None = None,
+    ) -> AsyncWatch:
+        """Changes of a key, or of all with a prefix ("": of the scope), as they happen; a "with" block and an iterator.
+
+        after: tells what happened behind this version, of a fetch() or of a change told before, so that none is
+        missed; Compacted when the kernel has forgotten some of it.
+        """
+        return AsyncWatch(self, _state_calls.watch(key, prefix, scope, after), after)
+
+    async def state_usage(self) -> StateUsage:
+        """How much state there is and may be: of this agent, or of this client's user."""
+        return await self._call(_state_calls.usage())
+
+    async def backup(self, path: Path) -> bool:
+        """Writes a copy of all state to a directory that does not exist yet, while it is in use; True. For root and the
+        kernel's own user: PermissionDenied.
+        """
+        return await self._call(_state_calls.backup(path))
+
+    async def restore(self, path: Path) -> bool:
+        """Puts a backup in place of all state; True. It is checked first; StoreDamaged, and nothing has changed. Watches
+        end with Compacted. For root and the kernel's own user.
+        """
+        return await self._call(_state_calls.restore(path))
+
+    async def verify_state(self) -> VerifyResult:
+        """Reads all state and compares checksums; StoreDamaged. For root and the kernel's own user."""
+        return await self._call(_state_calls.verify())
 
     async def stats(self) -> KernelStats:
         """Counters of the kernel."""

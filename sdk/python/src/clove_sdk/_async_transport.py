@@ -18,11 +18,12 @@ from weakref import WeakKeyDictionary
 from . import _discovery
 from ._discovery import Endpoint
 from ._errors_base import CloveError, ConnectionError, ConnectionLost, TimeoutError
-from ._pending import Pending, Table
-from ._protocol import Connection, ErrorReply, Reply
+from ._pending import Pending, Stream, Table
+from ._protocol import Chunk, Connection, ErrorReply, Reply
 
 Mutex = asyncio.Lock
 Request = Pending[asyncio.Future[None]]
+StreamRequest = Stream[asyncio.Future[None]]
 
 _shared: dict[int, AsyncTransport] = {}
 # Of several tasks only one may get to read an inherited stream.
@@ -95,6 +96,7 @@ class AsyncTransport(asyncio.Protocol):
         args: Sequence[object],
         timeout: float | None,
         deadline_ms: int | None = None,
+        kind: type[Request] = Pending,
     ) -> Request:
         """Sends a request; wait() or poll() collects its answer. TimeoutError, ConnectionLost."""
         self._check_loop()
@@ -105,7 +107,7 @@ class AsyncTransport(asyncio.Protocol):
         if self._lost:
             raise copy.copy(self._lost)
         request_id, frame = self._table.connection.request(op, args, deadline_ms)
-        pending: Request = Pending(request_id)
+        pending = kind(request_id)
         self._table.waiting[request_id] = pending
         self._stream.write(frame)
         return pending
@@ -120,6 +122,20 @@ class AsyncTransport(asyncio.Protocol):
             await self.abandon(pending)
             raise
         return pending.take()
+
+    async def next(
+        self, stream: StreamRequest, timeout: float | None
+    ) -> Chunk | Reply | ErrorReply | None:
+        """The next of a stream; None when there is none within timeout seconds, or it has overflowed."""
+        if not stream.ready and not (timeout is not None and timeout <= 0):
+            stream.wake = self._loop.create_future()
+            try:
+                await _within(stream.wake, timeout, "nothing came")
+            except TimeoutError:
+                pass
+            finally:
+                stream.wake = None
+        return stream.take_next()
 
     async def poll(self) -> None:
         """Lets the loop take in what has arrived."""

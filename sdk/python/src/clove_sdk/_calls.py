@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from . import _arguments, _codec
 from ._arguments import Command, Data, Environment, Path
-from ._protocol import ErrorReply, Reply
+from ._protocol import Chunk, ErrorReply, Reply
 from ._results import Fields
 from ._version import __version__
 from ._wire_table import FRAME_VERSION, SyscallOp
@@ -64,6 +64,10 @@ class Call(Generic[T]):
         if isinstance(answer, ErrorReply):
             raise syscall_error(self.op, value)
         return self.decode(value)
+
+    def decode_chunk(self, chunk: Chunk) -> T:
+        """A part of the call's answer. ProtocolError for one not understood."""
+        return self.decode(_codec.unpack(chunk.body))
 
 
 def _any(value: Any) -> Any:

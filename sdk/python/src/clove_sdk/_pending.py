@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from typing import Generic, TypeVar
 
 from ._errors_base import CloveError, ConnectionLost, ProtocolError
@@ -26,6 +27,11 @@ class Pending(Generic[W]):
     def done(self) -> bool:
         return self.answer is not None
 
+    @property
+    def ready(self) -> bool:
+        """Whether its waiter need not wait."""
+        return self.done
+
     def take(self) -> Reply | ErrorReply:
         """The answer of a request that is done. Raises what ended the connection, if that did."""
         assert self.answer is not None
@@ -33,6 +39,47 @@ class Pending(Generic[W]):
             # Several waiters raise it, each with a traceback of its own.
             raise copy.copy(self.answer)
         return self.answer
+
+
+class Stream(Pending[W]):
+    """A request that is answered in chunks, which wait here until they are taken.
+
+    overflowed: more came than is kept; what did not fit is lost. Whoever takes them asks again.
+    """
+
+    __slots__ = ("chunks", "overflowed", "size")
+
+    CHUNKS_MAX = 1024
+    BYTES_MAX = 16 << 20
+
+    def __init__(self, request_id: int) -> None:
+        super().__init__(request_id)
+        self.chunks: deque[Chunk] = deque()
+        self.size = 0
+        self.overflowed = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to take, or to learn."""
+        return bool(self.chunks) or self.overflowed or self.done
+
+    def put(self, chunk: Chunk) -> None:
+        full = len(self.chunks) >= self.CHUNKS_MAX or self.size > self.BYTES_MAX
+        if full or self.overflowed:
+            self.overflowed = True
+            return
+        self.chunks.append(chunk)
+        self.size += len(chunk.body)
+
+    def take_next(self) -> Chunk | Reply | ErrorReply | None:
+        """The next chunk, or behind the last the answer that ended it; None: nothing, or overflowed."""
+        if self.chunks:
+            chunk = self.chunks.popleft()
+            self.size -= len(chunk.body)
+            return chunk
+        if self.overflowed or not self.done:
+            return None
+        return self.take()
 
 
 class Table(Generic[W]):
@@ -51,6 +98,10 @@ class Table(Generic[W]):
             # No call of this SDK asks for pushes; a kernel may come to send some that need no asking.
             return None
         if isinstance(event, Chunk):
+            stream = self.waiting.get(event.id)
+            if isinstance(stream, Stream):
+                stream.put(event)
+                return stream
             self.connection.broken = ProtocolError(f"call {event.op:#x} is not answered in chunks")
             return None
         pending = self.waiting.pop(event.id)

@@ -106,6 +106,19 @@ class Fields:
         value: bytes = self._get(key, bytes)
         return value
 
+    def any(self, key: str) -> Any:
+        if key not in self._map:
+            raise ProtocolError(f"{self._what}: {key} is missing")
+        return self._map[key]
+
+    def data_or_none(self, key: str) -> bytes | None:
+        return None if self._map.get(key) is None else self.data(key)
+
+    @staticmethod
+    def wrong(what: str, item: object) -> ProtocolError:
+        """For a part that is not as declared."""
+        return ProtocolError(f"{what}: not as declared: {item!r:.80}")
+
     def items(self, key: str) -> list[object]:
         value: list[object] = self._get(key, list)
         return value

@@ -12,9 +12,18 @@ from typing import TypeVar
 
 from . import _arguments, _calls, _discovery
 from ._arguments import Path
-from ._sync_transport import SyncTransport, Mutex, Request
+from ._sync_transport import SyncTransport, Mutex, Request, StreamRequest
 from ._calls import Call, Default
-from ._errors_base import CloveError, ConnectionError, ConnectionLost, ValidationError
+from ._errors_base import (
+    CloveError,
+    ConnectionError,
+    ConnectionLost,
+    ProtocolError,
+    TimeoutError,
+    ValidationError,
+)
+from ._pending import Stream
+from ._protocol import Chunk
 from .models import AsyncResult, ExecResult, KernelInfo
 
 T = TypeVar("T")
@@ -163,6 +172,24 @@ class BaseClient:
         wait = self._timeout if isinstance(call.wait, Default) else call.wait
         request = transport.send(call.op, call.args, wait, call.deadline_ms)
         return call.result(transport.wait(request, wait))
+
+    def _open_stream(self, call: Call[T]) -> tuple[SyncTransport, StreamRequest]:
+        """Sends a call that is answered in chunks, and waits for the first, which says that it stands."""
+        transport = self._ready()
+        request = transport.send(call.op, call.args, self._timeout, None, Stream)
+        assert isinstance(request, Stream)
+        try:
+            answer = transport.next(request, self._timeout)
+            if answer is None:
+                raise TimeoutError(f"no answer within {self._timeout} s")
+            if not isinstance(answer, Chunk):
+                call.result(answer)  # an error reply: raises
+                raise ProtocolError(f"call {call.op:#x} was not answered in chunks")
+            call.decode_chunk(answer)
+        except BaseException:
+            transport.abandon(request)
+            raise
+        return transport, request
 
     def _start(self, call: Call[ExecResult], request_id: int | None) -> int:
         """Sends a call for poll_async() to collect; returns the number it goes by."""

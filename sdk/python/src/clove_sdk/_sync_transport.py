@@ -28,11 +28,12 @@ from time import monotonic
 from . import _discovery
 from ._discovery import Endpoint
 from ._errors_base import CloveError, ConnectionError, ConnectionLost, TimeoutError
-from ._pending import Pending, Table
-from ._protocol import Connection, ErrorReply, Reply
+from ._pending import Pending, Stream, Table
+from ._protocol import Chunk, Connection, ErrorReply, Reply
 
 Mutex = threading.Lock
 Request = Pending[threading.Event]
+StreamRequest = Stream[threading.Event]
 
 _TIMEVAL = struct.Struct("ll")
 _FOREVER = 365 * 86400.0
@@ -118,6 +119,7 @@ class SyncTransport:
         args: Sequence[object],
         timeout: float | None,
         deadline_ms: int | None = None,
+        kind: type[Request] = Pending,
     ) -> Request:
         """Sends a request; wait() or poll() collects its answer. TimeoutError, ConnectionLost."""
         deadline = monotonic() + (_FOREVER if timeout is None else timeout)
@@ -131,7 +133,7 @@ class SyncTransport:
                 if self._lost:
                     raise copy.copy(self._lost)
                 request_id, frame = self._table.connection.request(op, args, deadline_ms)
-                pending = self._table.waiting[request_id] = Pending(request_id)
+                pending = self._table.waiting[request_id] = kind(request_id)
             self._begin(frame)
             if self._out:
                 self._flush(deadline)
@@ -175,6 +177,39 @@ class SyncTransport:
             if reader or pending.wake:
                 self._hand_over(reader)
         return pending.take()
+
+    def next(
+        self, stream: StreamRequest, timeout: float | None
+    ) -> Chunk | Reply | ErrorReply | None:
+        """The next of a stream; None when there is none within timeout seconds, or it has overflowed."""
+        left = _FOREVER if timeout is None else timeout
+        deadline = monotonic() + left
+        reader = False
+        if left <= 0 and not stream.ready:
+            self.poll()
+        try:
+            while not stream.ready and left > 0:
+                with self._lock:
+                    if stream.ready:
+                        break
+                    if not self._reading:
+                        reader = self._reading = True
+                    elif stream.wake is None:
+                        stream.wake = threading.Event()
+                if reader:
+                    self._read(stream, left, deadline)
+                elif stream.wake:
+                    stream.wake.wait(left)
+                    stream.wake.clear()
+                left = deadline - monotonic()
+        finally:
+            with self._lock:
+                # Nobody sleeps on it until the next time: it must not be chosen to read.
+                woken, stream.wake = stream.wake, None
+            if reader or woken:
+                self._hand_over(reader)
+        with self._lock:
+            return stream.take_next()
 
     def poll(self) -> None:
         """Takes in what has arrived, without waiting."""
@@ -267,7 +302,7 @@ class SyncTransport:
     def _read(self, pending: Request, left: float, deadline: float) -> None:
         """As the reader: takes in answers until this one has come, or the deadline."""
         woken_early = False
-        while not pending.done and left > 0:
+        while not pending.ready and left > 0:
             if woken_early or self._recv_timeout > left + _TIMEOUT_SLACK:
                 _set_timeout(self._sock, socket.SO_RCVTIMEO, left)
                 self._recv_timeout = left

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""A watch of changes of state."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from . import _state_calls
+from ._async_transport import AsyncTransport, StreamRequest
+from ._calls import Call
+from ._errors_base import ConnectionError
+from ._protocol import Chunk
+from .state import Change
+
+if TYPE_CHECKING:
+    from ._async_client import AsyncCloveClient
+
+
+class AsyncWatch:
+    """Changes of a key, or of all keys with a prefix, as they happen: iterate over it.
+
+    It begins with its "with" block, or else with the first change asked for, and ends with the block or close().
+    What is not taken waits here up to a bound, then in the kernel, which remembers the latest changes only:
+    Compacted is raised when one was forgotten before it was told. version: of the last change told; a watch with
+    after=version goes on behind it.
+    """
+
+    def __init__(
+        self, client: AsyncCloveClient, call: Call[Change | None], after: int | None
+    ) -> None:
+        self._client = client
+        self._call = call
+        self._transport: AsyncTransport | None = None
+        self._stream: StreamRequest | None = None
+        self._closed = False
+        self._told = 0  # changes of the latest version: those of one transaction share it
+        self._skip = 0
+        self.version = after
+
+    async def __aenter__(self) -> AsyncWatch:
+        if self._stream is None:
+            await self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> AsyncWatch:
+        return self
+
+    async def __anext__(self) -> Change:
+        change = await self.next()
+        assert change is not None
+        return change
+
+    async def next(self, timeout: float | None = None) -> Change | None:
+        """The next change; None when there is none within timeout seconds (None: waits for ever)."""
+        seconds = _state_calls.watch_timeout(timeout)
+        while True:
+            if self._stream is None:
+                await self._begin()
+            assert self._stream is not None and self._transport is not None
+            answer = await self._transport.next(self._stream, seconds)
+            if answer is None:
+                if not self._stream.overflowed:
+                    return None
+                # More came than is kept here. The kernel has it still, or says that it has not.
+                await self._end()
+                continue
+            if not isinstance(answer, Chunk):
+                self._stream = None
+                self._closed = True
+                self._call.result(answer)  # an error reply: raises
+                raise ConnectionError("the watch has ended")
+            change = self._call.decode_chunk(answer)
+            if change is not None and not self._seen(change):
+                return change
+
+    async def close(self) -> None:
+        """Ends it; what was not taken is dropped."""
+        self._closed = True
+        await self._end()
+
+    async def _begin(self) -> None:
+        if self._closed:
+            raise ConnectionError("this watch is closed: make another with after=version")
+        self._skip = self._told
+        # The changes of a version may have been told in part: from before it, less those.
+        after = self.version - 1 if self._told and self.version else self.version
+        self._transport, self._stream = await self._client._open_stream(
+            _state_calls.watch_from(self._call, after)
+        )
+
+    async def _end(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None and self._transport is not None and self._transport.usable:
+            await self._transport.abandon(stream)
+
+    def _seen(self, change: Change) -> bool:
+        if change.version == self.version:
+            if self._skip:
+                self._skip -= 1
+                return True
+            self._told += 1
+        else:
+            self.version, self._told, self._skip = change.version, 1, 0
+        return False
