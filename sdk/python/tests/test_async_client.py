@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import re
 import os
 import time
 import warnings
@@ -29,7 +30,7 @@ def on(path, work, **options):
 def test_both_clients_have_the_same_calls():
     def surface(kind):
         return {
-            name: str(inspect.signature(value)).replace("AsyncIterator", "Iterator").replace("AsyncSandbox", "Sandbox")
+            name: re.sub(r"\bAsync(?=Iterator|Sandbox|Transaction|Watch)", "", str(inspect.signature(value)))
             for name, value in inspect.getmembers(kind, inspect.isfunction)
             if not name.startswith("_")
         }

@@ -23,7 +23,7 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", TEXT, re.
 
 
 def test_every_example_shows_its_output():
-    assert len(EXAMPLES) == TEXT.count("```python") == 5
+    assert len(EXAMPLES) == TEXT.count("```python") == 6
 
 
 @pytest.mark.parametrize(("program", "output"), EXAMPLES)

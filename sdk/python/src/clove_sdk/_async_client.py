@@ -14,6 +14,7 @@ from ._async_transaction import AsyncTransaction
 from ._async_transport import sleep
 from ._async_watch import AsyncWatch
 from ._errors_base import ProtocolError, ValidationError
+from ._results import Fields
 from ._state_calls import Key
 from ._wire_errors import Busy, Conflict
 from ._wire_table import FRAME_USAGE_MAX, SyscallOp
@@ -485,7 +486,7 @@ class AsyncCloveClient(AsyncBaseClient):
         try:
             stored = await self.store(key, value, scope, ttl, durable=durable, if_version=version)
         except Conflict as conflict:
-            return CasResult(False, int(conflict.details.get("version", 0)))
+            return CasResult(False, Fields(conflict.details, "CONFLICT").integer("version"))
         return CasResult(True, stored.version, stored.durability)
 
     async def incr(
@@ -515,7 +516,8 @@ class AsyncCloveClient(AsyncBaseClient):
     async def mget(self, keys: Sequence[Key], scope: str | None = None) -> list[FetchResult]:
         """Several fetch() as of one moment: 1024 keys in one scope, a third without one. TooLarge above 1 MiB in all."""
         names = _state_calls.keys_of(keys)
-        return await self._call(_state_calls.fetch_many(names, scope)) if names else []
+        call = _state_calls.fetch_many(names, scope)
+        return await self._call(call) if names else []
 
     async def mset(
         self,

@@ -49,7 +49,8 @@ class Stream(Pending[W]):
 
     __slots__ = ("chunks", "overflowed", "size")
 
-    CHUNKS_MAX = 1024
+    # More than one transaction changes at once, or a watch that asks again would never get past it.
+    CHUNKS_MAX = 2048
     BYTES_MAX = 16 << 20
 
     def __init__(self, request_id: int) -> None:

@@ -289,7 +289,7 @@ def keys_result(found: Sequence[str]) -> KeysResult:
 def scan(prefix: Key, where: str | None, limit: int | None, cursor: bytes | None) -> Call[Page]:
     return Call(
         SyscallOp.SCAN,
-        [key("prefix", prefix), scope(where, "global"), version("limit", limit), cursor],
+        [key("prefix", prefix), scope(where, "global"), version("page_size", limit), cursor],
         _scanned,
     )
 

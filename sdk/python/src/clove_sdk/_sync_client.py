@@ -15,6 +15,7 @@ from ._sync_transaction import Transaction
 from ._sync_transport import sleep
 from ._sync_watch import Watch
 from ._errors_base import ProtocolError, ValidationError
+from ._results import Fields
 from ._state_calls import Key
 from ._wire_errors import Busy, Conflict
 from ._wire_table import FRAME_USAGE_MAX, SyscallOp
@@ -486,7 +487,7 @@ class CloveClient(BaseClient):
         try:
             stored = self.store(key, value, scope, ttl, durable=durable, if_version=version)
         except Conflict as conflict:
-            return CasResult(False, int(conflict.details.get("version", 0)))
+            return CasResult(False, Fields(conflict.details, "CONFLICT").integer("version"))
         return CasResult(True, stored.version, stored.durability)
 
     def incr(
@@ -516,7 +517,8 @@ class CloveClient(BaseClient):
     def mget(self, keys: Sequence[Key], scope: str | None = None) -> list[FetchResult]:
         """Several fetch() as of one moment: 1024 keys in one scope, a third without one. TooLarge above 1 MiB in all."""
         names = _state_calls.keys_of(keys)
-        return self._call(_state_calls.fetch_many(names, scope)) if names else []
+        call = _state_calls.fetch_many(names, scope)
+        return self._call(call) if names else []
 
     def mset(
         self,

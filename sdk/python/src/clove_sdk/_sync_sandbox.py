@@ -30,7 +30,7 @@ class Sandbox:
         name = options.pop("name")
         self._client = client
         self._options = options
-        self._name = f"sandbox-{uuid.uuid4().hex[:16]}" if name is None else name
+        self._name: str = f"sandbox-{uuid.uuid4().hex[:16]}" if name is None else name
         self._mutex = Mutex()
         self._id: int | None = None
         self._closed = False

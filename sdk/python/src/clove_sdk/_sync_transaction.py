@@ -112,10 +112,9 @@ class Transaction:
         """Sends it, once. Conflict, WrongType, OutOfRange, QuotaExceeded, TooLarge: then nothing has changed."""
         if self.result is not None:
             raise ValidationError("this transaction was committed")
-        rows = self._operations.rows
-        self.result = (
-            self._client._call(_state_calls.transact(rows, self._durable))
-            if rows
-            else TransactionResult(0, "memory")
-        )
-        return self.result
+        result = TransactionResult(0, "memory")
+        if self._operations.rows:
+            call = _state_calls.transact(self._operations.rows, self._durable)
+            result = self._client._call(call)
+        self.result = result
+        return result
