@@ -40,6 +40,19 @@ enum {
 
 static const char *const family_names[DB_FAMILIES] = {"default", "state", "session", "expiry"};
 
+#ifdef CLOVE_TSAN
+/*
+ * RocksDB is built without ThreadSanitizer, which sees its memcpy() and memcmp() but not the atomics that order them.
+ * The C++ library is there for RocksDB only.
+ */
+const char *__tsan_default_suppressions(void);
+
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void)
+{
+	return "race:librocksdb.so\nrace:libstdc++.so\n";
+}
+#endif
+
 /* ---- errors ---- */
 
 int db_error(char *error, char *reterr_text)
