@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -269,7 +270,7 @@ def test_one_user_with_many_groups_has_few_openers(kernel, directory):
 
 
 @pytest.fixture
-def hanging(start_kernel, io, directory) -> Iterator[tuple[kernels.Kernel, Path]]:
+def hanging(start_kernel, io, directory) -> Iterator[tuple[kernels.Kernel, Path, int]]:
     """A kernel that sees, for itself, a file system that never answers."""
     place = directory / "hangs"
     place.mkdir()
@@ -285,13 +286,67 @@ def hanging(start_kernel, io, directory) -> Iterator[tuple[kernels.Kernel, Path]
         assert libc.mount(b"hangs", str(place).encode(), b"fuse", 0, options) == 0
 
     try:
-        yield start_kernel(io=io, cores=2, preexec=mount), place / "file"
+        yield start_kernel(io=io, cores=2, preexec=mount), place / "file", device
     finally:
         os.close(device)
 
 
+class Deaf:
+    """Takes every question to a FUSE file system and answers none but the first: who asks cannot even be killed."""
+
+    def __init__(self, device: int) -> None:
+        self.asked = 0
+        self._device = device
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        os.set_blocking(self._device, False)
+        while not self._stop.wait(0.01):
+            with contextlib.suppress(BlockingIOError):
+                question = os.read(self._device, 1 << 18)
+                opcode, unique = struct.unpack_from("=4xIQ", question)
+                if opcode == 26:  # FUSE_INIT
+                    answer = struct.pack("=IIIIHHI", 7, 22, 0, 0, 12, 9, 4096)
+                    os.write(self._device, struct.pack("=IiQ", 16 + len(answer), 0, unique) + answer)
+                self.asked += opcode in (1, 3)  # FUSE_LOOKUP, FUSE_GETATTR
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def deaf(hanging) -> Iterator[tuple[kernels.Kernel, Path, Deaf]]:
+    kernel, place, device = hanging
+    server = Deaf(device)
+    try:
+        yield kernel, place, server
+    finally:
+        server.stop()
+
+
+def test_openers_that_cannot_be_killed_count_and_harm_nobody_else(deaf, directory):
+    """Until they are gone, the launcher starts no more for their user, also where an earlier one is still at work."""
+    kernel, hangs, server = deaf
+    clients = [ADA.connect(kernel), User(ADA.uid, ADA.gid, (62000,)).connect(kernel)]
+    his, bob = BOB.file(directory / "his", "his"), BOB.connect(kernel)
+    ids = []
+    for n in range(4):
+        ids += [(client, client.send("READ", str(hangs.parent / f"{n}"))) for client in clients]
+        time.sleep(0.5)  # so that of two openers one is given up first
+    for client, id in ids:
+        with pytest.raises(Refused, match="did not answer|hang"):
+            client.wait(id)
+    assert server.asked
+    wait_until(lambda: len(of_uid(kernel, ADA.uid)) == 8, "those given up are still there")
+    assert clients[0].refused("READ", "/etc/passwd").code == "BUSY"
+    assert bob.call("READ", str(his))["data"] == b"his"
+
+
 def test_a_file_system_that_hangs_holds_up_its_user_alone(hanging, directory):
-    kernel, hangs = hanging
+    kernel, hangs, _ = hanging
     ada, bob = ADA.connect(kernel), BOB.connect(kernel)
     his = BOB.file(directory / "his", "his")
     slowest = 0.0
@@ -312,7 +367,7 @@ def test_a_file_system_that_hangs_holds_up_its_user_alone(hanging, directory):
 
 
 def test_a_script_and_binds_that_hang_hold_up_nobody(hanging, directory):
-    kernel, hangs = hanging
+    kernel, hangs, _ = hanging
     ada, bob = ADA.connect(kernel), BOB.connect(kernel)
     ada.send("SPAWN", "stuck", str(hangs), {"sandboxed": False})
     ada.send("SPAWN", "stuck-too", ["true"], {"ro": [str(hangs.parent)]})
