@@ -206,12 +206,24 @@ static void leavings_free(struct file_task *task)
 	free(container_of(task, struct leavings, task));
 }
 
+/* Its parent's end removes what a child has left, but for children that end later than it. */
+static bool leaves_nothing(const struct agent *agent)
+{
+	struct agent_card card;
+
+	if (agent->options.tied && agent->options.workspace_in_memory)
+		return true;
+	return agent->options.goes_along &&
+	       (directory_find(directory_of(agent), agent->parent, &card) || !card.live);
+}
+
+/* When it is not alive any more by the directory. */
 static void leavings_remove(struct agent *agent)
 {
 	struct leavings *leavings;
 	struct fault fault;
 
-	if (!agent->options.tied || !agent->options.workspace_in_memory)
+	if (!leaves_nothing(agent))
 		return;
 	leavings = calloc(1, sizeof(*leavings));
 	if (!leavings)
@@ -233,9 +245,9 @@ static void agent_finish(struct agent *agent)
 	log_info("agent-ended", "id=%u name=%s reason=%s code=%d signal=%d restarts=%u", id,
 		 agent->options.name, agent_reason_name(agent->end.reason), agent->end.exit_code,
 		 agent->end.signal, agent->restarts);
-	leavings_remove(agent);
 	/* The name is free before anybody is told that it is. */
 	directory_end(directory_of(agent), id, well ? AGENT_STOPPED : AGENT_CRASHED, &agent->end);
+	leavings_remove(agent);
 	while (!list_empty(&agent->waiters))
 		waiter_answer(agent,
 			      container_of(agent->waiters.next, struct agent_errand, waiting));
@@ -378,8 +390,8 @@ static void life_end(struct agent *agent)
 	starter_return(agent);
 	if (first && agent->fault.code) {
 		/* It never was: nothing to remember. */
-		leavings_remove(agent);
 		directory_cancel(directory_of(agent), agent->owner, agent->options.name);
+		leavings_remove(agent);
 		agent_free(agent);
 		return;
 	}

@@ -73,13 +73,15 @@ const char *agent_home_bind(const struct strv *prefixes, const struct spawn_opti
 
 /* At the start of the kernel: finds the uids in use. 0 or -errno. */
 int agent_homes_scan(struct kernel *kernel);
+void agent_homes_forget(struct kernel *kernel); /* at its end */
 
 /* The same: opens the trash and has it emptied of what a predecessor left there. 0 or -errno. */
 int agent_trash_open(struct kernel *kernel);
 
 /*
- * In a file thread: takes the directory of an agent that is not alive, and those of agents below it, out of
- * sight at once, frees their uids, and has them deleted. The number of directories, or -errno.
+ * In a file thread: takes the directory of an agent, and those of agents below it, out of sight at
+ * once, frees their uids, and has them deleted. What belongs to a live agent stays, and is -EBUSY. The number
+ * of directories, or -errno.
  */
 int agent_home_remove(struct kernel *kernel, uint32_t owner, const char *home);
 

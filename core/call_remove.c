@@ -4,6 +4,7 @@
  * REMOVE: what an agent has left goes out of sight in a file thread
  */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,10 @@ static void removal_run(struct file_task *task)
 	if (r == 0)
 		(void)fault_set(&removal->fault, WIRE_AGENT_NOT_FOUND,
 				"agent \"%.63s\" has left nothing here", removal->home);
+	else if (r == -EBUSY)
+		(void)fault_set(&removal->fault, WIRE_BUSY,
+				"agent \"%.63s\", or one below it, is alive: kill it first",
+				removal->home);
 	else if (r < 0)
 		(void)fault_set_os(&removal->fault, -r, "the directory of agent %.63s",
 				   removal->home);

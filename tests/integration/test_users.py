@@ -507,6 +507,65 @@ def test_an_agent_in_a_box_cannot_become_a_user_of_the_host(kernel, ada, directo
     assert "uid=" not in said and ("sandbox" in said or "reset" in said), said
 
 
+def uid_of(agent: dict) -> int:
+    return int(Path(f"/proc/{agent['pid']}/status").read_text().split("Uid:")[1].split()[0])
+
+
+@boxed
+def test_what_is_removed_while_it_starts_is_not_taken_from_under_it(kernel, ada, bob):
+    """Nor is its uid given to another's agent."""
+    place = kernel.data_dir / "agents" / str(ADA.uid)
+    place.mkdir()
+    for n in range(3000):  # among which to look
+        (place / f"x{n}").mkdir()
+    run(ada, "a", ["true"])
+    for n in range(40):
+        removal, start = ada.send("REMOVE", "a"), ada.send("SPAWN", "a", ["sleep", "1000"], {})
+        try:
+            ada.wait(removal)
+        except Refused as error:
+            assert error.code in ("BUSY", "AGENT_NOT_FOUND"), error
+        hers = ada.wait(start)
+        assert (place / "a" / "workspace").exists()
+        his = bob.call("SPAWN", f"b{n}", ["sleep", "1000"], {})
+        assert uid_of(hers) != uid_of(his)
+        ada.call("KILL", "a")
+        bob.call("KILL", f"b{n}")
+
+
+@boxed
+def test_agents_that_do_not_start_use_up_no_uids(kernel, ada):
+    def try_in_vain(name: str) -> None:
+        error = ada.refused("SPAWN", name, ["true"], {"ro": ["/proc/self"]})
+        assert error.detail["step"] == "spec", error
+
+    for _ in range(5):
+        try_in_vain("same")
+    assert uid_of(ada.call("SPAWN", "same", ["sleep", "1000"])) == 2000000
+    for n in range(5):
+        try_in_vain(f"vain-{n}")
+        ada.call("REMOVE", f"vain-{n}")
+    assert uid_of(ada.call("SPAWN", "other", ["sleep", "1000"])) == 2000001
+
+
+@boxed
+def test_one_user_does_not_have_all_uids_of_agents(start_kernel, io, directory):
+    place = directory / "data" / "agents" / str(ADA.uid)
+    place.mkdir(parents=True)
+    (directory / "data").chmod(0o700)
+    for n in range(16384):
+        (place / f"a{n}" / "logs").mkdir(parents=True)
+        os.chown(place / f"a{n}" / "logs", 2000000 + n, 2000000 + n)
+    kernel = start_kernel(io=io, cores=2)
+    ada = ADA.connect(kernel)
+    error = ada.refused("SPAWN", "more", ["true"])
+    assert error.code == "BUSY" and "REMOVE" in error.message and str(ADA.uid) in error.message
+    assert run(ada, "a7", ["id", "-u"]) == "1000\n"
+    assert uid_of(BOB.connect(kernel).call("SPAWN", "his", ["sleep", "1000"])) == 2016384
+    ada.call("REMOVE", "a8")
+    assert uid_of(ada.call("SPAWN", "more", ["sleep", "1000"])) == 2000008
+
+
 # ---- binds ----
 
 
