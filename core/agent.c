@@ -272,10 +272,23 @@ static void home_drop(struct file_task *task)
 	container_of(task, struct agent, opening.task)->preparing = false;
 }
 
+/* False when its owner has started as much as it may for now: then it waits on. */
+static bool may_restart(struct agent *agent)
+{
+	struct shard *shard = agent->shard;
+	struct fault fault;
+
+	return !quota_launch(shard->kernel->config, agent->user->owner, shard->now_ns, &fault) ||
+	       timer_set(&shard->timers, &agent->timer,
+			 shard->now_ns + BACKOFF_FIRST_MS * CLOCK_NS_PER_MS, on_timer);
+}
+
 static void restart(struct agent *agent)
 {
 	struct fault fault;
 
+	if (!may_restart(agent))
+		return;
 	/* Those that were on their way when the others were ended. */
 	children_kill(agent->shard, agent->id);
 	agent->incarnation++;

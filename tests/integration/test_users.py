@@ -857,6 +857,24 @@ def test_what_starts_faster_than_it_may_is_told_so(start_kernel, io):
         assert kernel.client().exec("true")["exit_code"] == 0
 
 
+def test_what_is_restarted_counts_as_started(start_kernel, io):
+    """By a policy that knows no pause, agents would start as often as they like."""
+    kernel = start_kernel(io=io, cores=2, env={"CLOVE_OWNER_LAUNCH_RATE": "2"})
+    ada = ADA.connect(kernel)
+    policy = {"sandboxed": False, "restart_policy": "always", "max_restarts": 1000000, "restart_window_ms": 1}
+    begin, n = time.monotonic(), 0
+    while n < 10:
+        try:
+            ada.call("SPAWN", f"again-{n}", ["true"], policy)
+            n += 1
+        except Refused as error:
+            assert error.code == "BUSY"
+            time.sleep(0.05)
+    time.sleep(4)
+    lives = sum(agent["incarnation"] for agent in ada.call("LIST"))
+    assert 10 < lives <= 2 * (time.monotonic() - begin) + 5, lives
+
+
 def test_unread_input_of_one_does_not_use_up_what_others_need(kernel, bob, directory):
     """Whole megabytes of frames that never end."""
     part = wire.HEADER.pack(wire.BODY_MAX, wire.number_of("NOOP"), 0, 1) + bytes(wire.BODY_MAX - 1)
