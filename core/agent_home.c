@@ -309,6 +309,19 @@ static bool wants_interpreter(const struct home_task *t)
 	return t->options->script && t->options->interpreter && t->options->sandboxed;
 }
 
+/* Asked once more: what an opener that was lost has copied must not come before what the next one does. */
+static bool script_again(struct home_task *t)
+{
+	if (t->script_asked) {
+		(void)fd_close(t->script);
+		t->script = memfd_create("script", MFD_CLOEXEC);
+		if (t->script < 0)
+			(void)fault_set_os(t->fault, errno, "memory for the script");
+	}
+	t->script_asked = true;
+	return t->script >= 0;
+}
+
 static bool home_ask(struct file_task *task, struct open_request *ret_request)
 {
 	struct home_task *t = task_of(task);
@@ -323,6 +336,8 @@ static bool home_ask(struct file_task *task, struct open_request *ret_request)
 	if (t->fault->code)
 		return false;
 	if (t->script >= 0 && !t->script_read) {
+		if (!script_again(t))
+			return false;
 		q->kind = OPEN_COPY;
 		q->path = t->options->script;
 		q->length = LIMIT_SCRIPT_BYTES;
@@ -457,7 +472,7 @@ enum wire_error agent_home_open(struct shard *shard, struct user *user, struct h
 	task->task.run = home_run;
 	task->user = user;
 	task->script = -1;
-	task->script_read = task->interpreter_begun = false;
+	task->script_asked = task->script_read = task->interpreter_begun = false;
 	task->search = (struct interpreter_search){
 		.name = o->interpreter,
 		.home = user->owner->home,

@@ -56,7 +56,7 @@ struct home_task {
 	/* agent_home.c's */
 	struct user *user; /* borrowed from the caller */
 	int script;        /* a file in memory, -1 none */
-	bool script_read, interpreter_begun;
+	bool script_asked, script_read, interpreter_begun;
 	struct interpreter_search search;
 };
 

@@ -231,6 +231,31 @@ def test_an_opener_that_was_killed_is_replaced(kernel, ada, directory):
     assert ada.call("READ", str(file))["data"] == b"text"
 
 
+@boxed
+def test_a_script_is_whole_when_its_opener_is_lost_midway(kernel, ada, directory):
+    script = ADA.file(directory / "script.sh", "echo begun\n" + ("#" * 63 + "\n") * (15 << 14))
+    over = threading.Event()
+
+    def kill_all() -> None:
+        while not over.wait(0.003):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                for pid in of_uid(kernel, ADA.uid):
+                    os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_all)
+    thread.start()
+    try:
+        for _ in range(30):
+            with contextlib.suppress(Refused):  # where the second was lost as well
+                ada.call("SPAWN", "a", str(script), {"interpreter": "/bin/sh"})
+                assert ada.call("WAIT", "a")["reason"] == "exited"
+                copy = kernel.data_dir / "agents" / str(ADA.uid) / "a/script/script.sh"
+                assert copy.stat().st_size == script.stat().st_size
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_user_who_stops_its_openers_waits_alone(kernel, ada, bob, directory):
     hers, his = ADA.file(directory / "hers", "hers"), BOB.file(directory / "his", "his")
     assert ada.call("READ", str(hers))["data"] == b"hers"
