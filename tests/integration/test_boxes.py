@@ -112,6 +112,22 @@ def test_the_box_of_another_agent_is_not_for_agents(client):
     assert said == ["not found"] * 3 + ["own child", "own box"]
 
 
+def test_a_command_in_a_box_that_is_paused_is_ended_by_time_and_by_leaving(kernel, client):
+    spawn(client, "box")
+    client.call("PAUSE", "box")
+    done = client.call("EXEC", ["true"], {"timeout_ms": 200}, "box")
+    if done["exit_code"] == 0:
+        pytest.skip("without cgroup v2, what comes later is not paused")
+    assert done["timed_out"] and done["signal"] == 9, done
+    one = kernel.client()
+    one.send("EXEC", ["true"], {"timeout_ms": 0}, "box")
+    wait_until(lambda: len(procfs.children(kernel.pid)) == 3, "it is on its way")
+    one.close()
+    wait_until(lambda: len(procfs.children(kernel.pid)) == 2, "the launcher and the box are left")
+    client.call("RESUME", "box")
+    assert sh(client, "box", "echo again") == "again\n"
+
+
 # ---- tied ----
 
 
