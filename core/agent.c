@@ -194,11 +194,23 @@ static void leavings_free(struct removal *removal)
 	free(removal);
 }
 
+/* Its parent's end removes what a child has left, but for children that end later than it. */
+static bool leaves_nothing(const struct agent *agent)
+{
+	struct agent_card card;
+
+	if (agent->options.tied && agent->options.workspace_in_memory)
+		return true;
+	return agent->options.goes_along &&
+	       (directory_find(directory_of(agent), agent->parent, &card) || !card.live);
+}
+
+/* When it is not alive any more by the directory. */
 static void leavings_remove(struct agent *agent)
 {
 	struct removal *removal;
 
-	if (!agent->options.tied || !agent->options.workspace_in_memory)
+	if (!leaves_nothing(agent))
 		return;
 	removal = calloc(1, sizeof(*removal));
 	if (!removal)
@@ -220,9 +232,9 @@ static void agent_finish(struct agent *agent)
 	log_info("agent-ended", "id=%u name=%s reason=%s code=%d signal=%d restarts=%u", id,
 		 agent->options.name, agent_reason_name(agent->end.reason), agent->end.exit_code,
 		 agent->end.signal, agent->restarts);
-	leavings_remove(agent);
 	/* The name is free before anybody is told that it is. */
 	directory_end(directory_of(agent), id, well ? AGENT_STOPPED : AGENT_CRASHED, &agent->end);
+	leavings_remove(agent);
 	while (!list_empty(&agent->waiters))
 		waiter_answer(agent,
 			      container_of(agent->waiters.next, struct agent_errand, waiting));
@@ -247,10 +259,23 @@ static void home_drop(struct file_task *task)
 	container_of(task, struct agent, opening.task)->preparing = false;
 }
 
+/* False when its owner has started as much as it may for now: then it waits on. */
+static bool may_restart(struct agent *agent)
+{
+	struct shard *shard = agent->shard;
+	struct fault fault;
+
+	return !quota_launch(shard->kernel->config, agent->user->owner, shard->now_ns, &fault) ||
+	       timer_set(&shard->timers, &agent->timer,
+			 shard->now_ns + BACKOFF_FIRST_MS * CLOCK_NS_PER_MS, on_timer);
+}
+
 static void restart(struct agent *agent)
 {
 	struct fault fault;
 
+	if (!may_restart(agent))
+		return;
 	/* Those that were on their way when the others were ended. */
 	children_kill(agent->shard, agent->id);
 	agent->incarnation++;
@@ -365,8 +390,8 @@ static void life_end(struct agent *agent)
 	starter_return(agent);
 	if (first && agent->fault.code) {
 		/* It never was: nothing to remember. */
-		leavings_remove(agent);
 		directory_cancel(directory_of(agent), agent->owner, agent->options.name);
+		leavings_remove(agent);
 		agent_free(agent);
 		return;
 	}

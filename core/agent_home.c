@@ -14,6 +14,7 @@
 
 #include "core/base/cleanup.h"
 #include "core/base/err.h"
+#include "core/directory.h"
 #include "core/kernel.h"
 #include "core/shard.h"
 #include "core/user.h"
@@ -56,62 +57,109 @@ static int dir_open(int parent, const char *name, mode_t mode)
 	return fd < 0 ? err_raise(-errno) : fd;
 }
 
-/* ---- uids ---- */
+/* ---- uids, all under the lock of homes ---- */
+
+/* Whose a uid is: of one home, also while the launcher has not handed that over yet, or could not. */
+struct agent_uid {
+	uint32_t owner;
+	char *home; /* owned; NULL: free */
+};
 
 bool agent_home_is_uid(uid_t uid)
 {
 	return uid >= UID_FIRST && uid < UID_FIRST + UID_COUNT;
 }
 
-static void uid_note(struct kernel *kernel, uid_t uid)
+/* 0 or -ENOMEM. */
+static int uid_note(struct kernel *kernel, uid_t uid, uint32_t owner, const char *home)
 {
-	if (agent_home_is_uid(uid))
-		kernel->uid_used[(uid - UID_FIRST) / 8] |= (uint8_t)(1u << (uid - UID_FIRST) % 8);
+	struct agent_uid *taken = &kernel->uids[uid - UID_FIRST];
+
+	if (taken->home)
+		return 0;
+	taken->home = strdup(home);
+	taken->owner = owner;
+	if (uid - UID_FIRST >= kernel->uids_end)
+		kernel->uids_end = uid - UID_FIRST + 1;
+	return taken->home ? 0 : -ENOMEM;
 }
 
-/* 0, or -ENOSPC when all are taken. */
-static int uid_take(struct kernel *kernel, uid_t *ret_uid)
+static struct agent_uid *uid_find(struct kernel *kernel, uint32_t owner, const char *home)
 {
-	int r = -ENOSPC;
+	for (uint32_t i = 0; i < kernel->uids_end; i++)
+		if (kernel->uids[i].home && kernel->uids[i].owner == owner &&
+		    !strcmp(kernel->uids[i].home, home))
+			return &kernel->uids[i];
+	return NULL;
+}
 
-	(void)pthread_mutex_lock(&kernel->uid_lock);
-	for (uint32_t i = 0; i < UID_COUNT && r; i++) {
-		if (kernel->uid_used[i / 8] & 1u << i % 8)
-			continue;
-		uid_note(kernel, UID_FIRST + i);
-		*ret_uid = UID_FIRST + i;
-		r = 0;
+/* 0; -EDQUOT when @owner has all that it may, -ENOSPC when all are taken; or -ENOMEM. */
+static int uid_take(struct kernel *kernel, const struct owner *owner, const char *home,
+		    uid_t *ret_uid)
+{
+	const struct agent_uid *own = uid_find(kernel, owner->uid, home);
+	uint32_t free_one = kernel->uids_end, count = 0;
+
+	if (own) {
+		*ret_uid = UID_FIRST + (uid_t)(own - kernel->uids);
+		return 0;
 	}
-	(void)pthread_mutex_unlock(&kernel->uid_lock);
-	return r;
+	for (uint32_t i = kernel->uids_end; i-- > 0;) {
+		if (!kernel->uids[i].home)
+			free_one = i;
+		else
+			count += kernel->uids[i].owner == owner->uid;
+	}
+	if (count >= LIMIT_OWNER_HOMES && !owner->is_operator)
+		return -EDQUOT;
+	if (free_one == UID_COUNT)
+		return -ENOSPC;
+	*ret_uid = UID_FIRST + free_one;
+	return uid_note(kernel, *ret_uid, owner->uid, home);
 }
 
-static void homes_of_owner_scan(struct kernel *kernel, int owner_fd)
+static void uid_free(struct kernel *kernel, uint32_t owner, const char *home)
+{
+	struct agent_uid *taken = uid_find(kernel, owner, home);
+
+	if (!taken)
+		return;
+	free(taken->home);
+	taken->home = NULL;
+}
+
+static int homes_of_owner_scan(struct kernel *kernel, uint32_t owner, int owner_fd)
 {
 	DIR *dir = fdopendir(owner_fd);
 	struct dirent *entry;
+	int r = 0;
 
 	if (!dir) {
 		(void)close(owner_fd);
-		return;
+		return 0;
 	}
-	while ((entry = readdir(dir))) {
+	while (!r && (entry = readdir(dir))) {
 		char path[sizeof(entry->d_name) + 16];
 		struct stat st;
 
 		(void)snprintf(path, sizeof(path), "%s/logs", entry->d_name);
-		if (*entry->d_name != '.' && !fstatat(dirfd(dir), path, &st, AT_SYMLINK_NOFOLLOW))
-			uid_note(kernel, st.st_uid);
+		if (*entry->d_name != '.' && !fstatat(dirfd(dir), path, &st, AT_SYMLINK_NOFOLLOW) &&
+		    agent_home_is_uid(st.st_uid))
+			r = uid_note(kernel, st.st_uid, owner, entry->d_name);
 	}
 	(void)closedir(dir);
+	return r;
 }
 
 int agent_homes_scan(struct kernel *kernel)
 {
 	struct dirent *entry;
-	int fd;
+	int fd, r = 0;
 	DIR *dir;
 
+	kernel->uids = calloc(UID_COUNT, sizeof(*kernel->uids));
+	if (!kernel->uids)
+		return err_raise(-ENOMEM);
 	if (mkdirat(kernel->data_fd, "agents", 0700) && errno != EEXIST)
 		return err_raise(-errno);
 	kernel->agents_fd =
@@ -124,7 +172,7 @@ int agent_homes_scan(struct kernel *kernel)
 		(void)fd_close(fd);
 		return err_raise(-errno);
 	}
-	while ((entry = readdir(dir))) {
+	while (!r && (entry = readdir(dir))) {
 		int owner_fd;
 
 		if (*entry->d_name == '.')
@@ -132,10 +180,19 @@ int agent_homes_scan(struct kernel *kernel)
 		owner_fd = openat(dirfd(dir), entry->d_name,
 				  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (owner_fd >= 0)
-			homes_of_owner_scan(kernel, owner_fd);
+			r = homes_of_owner_scan(kernel, (uint32_t)strtoul(entry->d_name, NULL, 10),
+						owner_fd);
 	}
 	(void)closedir(dir);
-	return 0;
+	return err_trace(r);
+}
+
+void agent_homes_forget(struct kernel *kernel)
+{
+	for (uint32_t i = 0; kernel->uids && i < kernel->uids_end; i++)
+		free(kernel->uids[i].home);
+	free(kernel->uids);
+	kernel->uids = NULL;
 }
 
 /* ---- the script ---- */
@@ -178,7 +235,21 @@ static enum wire_error script_store(int from, const char *name, int dir, struct 
 
 /* ---- directories ---- */
 
-static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
+static enum wire_error uid_fault(struct fault *fault, int r, const struct owner *owner)
+{
+	if (r == -EDQUOT)
+		return fault_set(
+			fault, WIRE_BUSY,
+			"user %u has directories of %d agents, which is all it may: remove agents (REMOVE)",
+			owner->uid, LIMIT_OWNER_HOMES);
+	if (r == -ENOSPC)
+		return fault_set(fault, WIRE_BUSY,
+				 "no uid is left for another agent: remove agents (REMOVE)");
+	return fault_set(fault, WIRE_BUSY, "no memory");
+}
+
+/* Under the lock: its agent is in the directory of agents by now, so nobody removes it behind this. */
+static enum wire_error dirs_open(struct kernel *kernel, const struct owner *owner,
 				 const struct spawn_options *options, struct agent_home *home,
 				 struct fault *fault)
 {
@@ -188,7 +259,7 @@ static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 	struct stat st;
 	int r;
 
-	(void)snprintf(number, sizeof(number), "%u", owner);
+	(void)snprintf(number, sizeof(number), "%u", owner->uid);
 	owner_fd = dir_open(kernel->agents_fd, number, 0700);
 	fd = owner_fd < 0 ? owner_fd : dir_open(owner_fd, options->home, 0700);
 	home->workspace = fd < 0 ? fd : dir_open(fd, "workspace", 0700);
@@ -197,18 +268,16 @@ static enum wire_error dirs_open(struct kernel *kernel, uint32_t owner,
 	r = home->workspace < 0 ? home->workspace : home->logs < 0 ? home->logs : home->script;
 	if (r < 0)
 		return fault_set_os(fault, -r, "the directory of agent %s", options->name);
-	home->uid = owner;
+	home->uid = owner->uid;
 	if (!options->sandboxed || kernel->user->uid != 0)
 		return WIRE_OK;
 	/* Not the workspace, which is no agent's as long as all of that name had theirs in memory. */
 	if (fstat(home->logs, &st))
 		return fault_set_os(fault, errno, "the logs of agent %s", options->name);
 	home->uid = st.st_uid;
-	if (!agent_home_is_uid(st.st_uid) && uid_take(kernel, &home->uid))
-		return fault_set(
-			fault, WIRE_BUSY,
-			"no uid is left for another agent; remove directories of old ones in the data directory");
-	return WIRE_OK;
+	if (!agent_home_is_uid(st.st_uid))
+		r = uid_take(kernel, owner, options->home, &home->uid);
+	return r < 0 ? uid_fault(fault, r, owner) : WIRE_OK;
 }
 
 /* ---- what the user's opener is asked ---- */
@@ -240,6 +309,19 @@ static bool wants_interpreter(const struct home_task *t)
 	return t->options->script && t->options->interpreter && t->options->sandboxed;
 }
 
+/* Asked once more: what an opener that was lost has copied must not come before what the next one does. */
+static bool script_again(struct home_task *t)
+{
+	if (t->script_asked) {
+		(void)fd_close(t->script);
+		t->script = memfd_create("script", MFD_CLOEXEC);
+		if (t->script < 0)
+			(void)fault_set_os(t->fault, errno, "memory for the script");
+	}
+	t->script_asked = true;
+	return t->script >= 0;
+}
+
 static bool home_ask(struct file_task *task, struct open_request *ret_request)
 {
 	struct home_task *t = task_of(task);
@@ -254,6 +336,8 @@ static bool home_ask(struct file_task *task, struct open_request *ret_request)
 	if (t->fault->code)
 		return false;
 	if (t->script >= 0 && !t->script_read) {
+		if (!script_again(t))
+			return false;
 		q->kind = OPEN_COPY;
 		q->path = t->options->script;
 		q->length = LIMIT_SCRIPT_BYTES;
@@ -342,8 +426,10 @@ static void home_run(struct file_task *task)
 	struct kernel *kernel = task->shard->kernel;
 	struct agent_home *home = t->home;
 
+	(void)pthread_mutex_lock(&kernel->homes_lock);
 	if (!t->fault->code)
-		(void)dirs_open(kernel, t->user->owner->uid, t->options, home, t->fault);
+		(void)dirs_open(kernel, t->user->owner, t->options, home, t->fault);
+	(void)pthread_mutex_unlock(&kernel->homes_lock);
 	if (!t->fault->code && t->script >= 0)
 		(void)script_store(t->script, home->script_name, home->script, t->fault);
 	if (!t->fault->code && *kernel->config->sdk_dir) {
@@ -386,7 +472,7 @@ enum wire_error agent_home_open(struct shard *shard, struct user *user, struct h
 	task->task.run = home_run;
 	task->user = user;
 	task->script = -1;
-	task->script_read = task->interpreter_begun = false;
+	task->script_asked = task->script_read = task->interpreter_begun = false;
 	task->search = (struct interpreter_search){
 		.name = o->interpreter,
 		.home = user->owner->home,
@@ -434,29 +520,19 @@ int agent_trash_open(struct kernel *kernel)
 	return 0;
 }
 
-static void uid_free(struct kernel *kernel, uid_t uid)
+/* Under the lock: not from under one that is about to start. 0 or -errno. */
+static int trash(struct kernel *kernel, uint32_t owner, int owner_fd, const char *name)
 {
-	if (!agent_home_is_uid(uid))
-		return;
-	(void)pthread_mutex_lock(&kernel->uid_lock);
-	kernel->uid_used[(uid - UID_FIRST) / 8] &= (uint8_t) ~(1u << (uid - UID_FIRST) % 8);
-	(void)pthread_mutex_unlock(&kernel->uid_lock);
-}
+	char to[32];
 
-/* 0 or -errno. */
-static int trash(struct kernel *kernel, int owner_fd, const char *name)
-{
-	char logs[LIMIT_AGENT_HOME_BYTES + 16], to[32];
-	struct stat st = {.st_uid = 0};
-
-	(void)snprintf(logs, sizeof(logs), "%s/logs", name);
-	(void)fstatat(owner_fd, logs, &st, AT_SYMLINK_NOFOLLOW);
+	if (directory_has_home(kernel->directory, owner, name))
+		return -EBUSY;
 	/* With the epoch: a predecessor's may still be there. */
 	(void)snprintf(to, sizeof(to), "%llx-%llu", (unsigned long long)kernel->start_ns,
 		       (unsigned long long)atomic_fetch_add(&kernel->trashed, 1));
 	if (renameat(owner_fd, name, kernel->trash_fd, to))
 		return -errno;
-	uid_free(kernel, st.st_uid);
+	uid_free(kernel, owner, name);
 	return 0;
 }
 
@@ -476,19 +552,24 @@ static DIR *owner_open(const struct kernel *kernel, uint32_t owner)
 }
 
 int agent_home_family(struct kernel *kernel, uint32_t owner, const char *home,
-		      struct strv *ret_homes)
+		      struct strv *ret_homes, bool *ret_busy)
 {
 	size_t len = strlen(home);
 	struct dirent *entry;
 	DIR *dir = owner_open(kernel, owner);
 	int r = 0;
 
+	*ret_busy = false;
 	if (!dir)
 		return errno == ENOENT ? 0 : err_raise(-errno);
-	while (!r && (entry = readdir(dir)))
-		if (!strncmp(entry->d_name, home, len) && strchr(":", entry->d_name[len]) &&
-		    !strv_push(ret_homes, strdup(entry->d_name)))
+	while (!r && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, home, len) != 0 || !strchr(":", entry->d_name[len]))
+			continue;
+		if (directory_has_home(kernel->directory, owner, entry->d_name))
+			*ret_busy = true;
+		else if (!strv_push(ret_homes, strdup(entry->d_name)))
 			r = err_raise(-ENOMEM);
+	}
 	(void)closedir(dir);
 	return r;
 }
@@ -496,13 +577,19 @@ int agent_home_family(struct kernel *kernel, uint32_t owner, const char *home,
 int agent_home_remove(struct kernel *kernel, uint32_t owner, const struct strv *homes)
 {
 	DIR *dir = owner_open(kernel, owner);
+	bool busy = false;
 	int r = 0;
 
 	if (!dir)
 		return errno == ENOENT ? 0 : err_raise(-errno);
-	for (size_t i = 0; i < homes->count && (!r || r == -ENOENT); i++)
-		r = trash(kernel, dirfd(dir), homes->items[i]);
+	for (size_t i = 0; i < homes->count && !r; i++) {
+		(void)pthread_mutex_lock(&kernel->homes_lock);
+		r = trash(kernel, owner, dirfd(dir), homes->items[i]);
+		(void)pthread_mutex_unlock(&kernel->homes_lock);
+		busy |= r == -EBUSY;
+		r = r == -EBUSY || r == -ENOENT ? 0 : r; /* ENOENT: another removes it as well */
+	}
 	(void)closedir(dir);
 	trash_empty(kernel);
-	return r == -ENOENT ? 0 : err_trace(r);
+	return r ? err_raise(r) : busy ? -EBUSY : 0;
 }

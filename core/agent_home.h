@@ -56,7 +56,7 @@ struct home_task {
 	/* agent_home.c's */
 	struct user *user; /* borrowed from the caller */
 	int script;        /* a file in memory, -1 none */
-	bool script_read, interpreter_begun;
+	bool script_asked, script_read, interpreter_begun;
 	struct interpreter_search search;
 };
 
@@ -73,16 +73,20 @@ const char *agent_home_bind(const struct strv *prefixes, const struct spawn_opti
 
 /* At the start of the kernel: finds the uids in use. 0 or -errno. */
 int agent_homes_scan(struct kernel *kernel);
+void agent_homes_forget(struct kernel *kernel); /* at its end */
 
 /* The same: opens the trash and has it emptied of what a predecessor left there. 0 or -errno. */
 int agent_trash_open(struct kernel *kernel);
 
-/* In a file thread: adds that agent's home and those of agents below it, as far as they exist. 0 or -errno. */
-int agent_home_family(struct kernel *kernel, uint32_t owner, const char *home,
-		      struct strv *ret_homes);
 /*
- * In a file thread: takes the homes of agents that are not alive out of sight at once, frees their uids, and has
- * them deleted. 0 or -errno.
+ * In a file thread: adds that agent's home and those of agents below it, as far as they exist. Those of live agents
+ * are left out, and @ret_busy says so. 0 or -errno.
+ */
+int agent_home_family(struct kernel *kernel, uint32_t owner, const char *home,
+		      struct strv *ret_homes, bool *ret_busy);
+/*
+ * In a file thread: takes homes out of sight at once, frees their uids, and has them deleted. What belongs to a live
+ * agent stays, and is -EBUSY. 0 or -errno.
  */
 int agent_home_remove(struct kernel *kernel, uint32_t owner, const struct strv *homes);
 

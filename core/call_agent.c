@@ -248,6 +248,8 @@ static enum wire_error confine(struct call *call, struct spawn_options *options)
 	if (options->profile > parent->options.profile)
 		options->profile = parent->options.profile;
 	options->sandboxed = true;
+	options->goes_along = parent->options.goes_along ||
+			      (parent->options.tied && parent->options.workspace_in_memory);
 	options->limits.memory_bytes =
 		smaller(options->limits.memory_bytes, parent->options.limits.memory_bytes);
 	options->limits.cpu_quota_us =

@@ -110,7 +110,7 @@ static void op_fault(struct file_op *op)
 	struct fault *fault = &op->fault;
 	const struct open_reply *reply = &op->reply;
 
-	if (op->box_id && reply->result == OPEN_E_GONE)
+	if (op->box_id && (reply->result == OPEN_E_GONE || reply->result == OPEN_E_MANY))
 		(void)fault_set(fault, WIRE_BUSY,
 				"the box lets no more files be opened now; try again");
 	else if (reply->result == -EAGAIN)

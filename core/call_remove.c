@@ -103,6 +103,7 @@ enum wire_error call_remove(struct call *call)
 	removal->drop = on_dropped;
 	removal->shard = call->conn->shard;
 	removal->user = remove->user;
+	removal->whole = true;
 	removal->owner = name ? call->conn->user->owner->uid : card.owner;
 	memcpy(removal->home, name ? (const char *)name : card.home,
 	       name ? len : strlen(card.home));

@@ -362,6 +362,20 @@ int directory_find_name(struct directory *directory, uint32_t owner, const char 
 	return r;
 }
 
+bool directory_has_home(struct directory *directory, uint32_t owner, const char *home)
+{
+	const char *colon = strrchr(home, ':');
+	const char *name = colon ? colon + 1 : home;
+	const struct entry *entry;
+	bool has;
+
+	(void)pthread_mutex_lock(&directory->lock);
+	entry = name_find(directory, owner, name, strlen(name));
+	has = entry && entry->card.live && !strcmp(entry->card.home, home);
+	(void)pthread_mutex_unlock(&directory->lock);
+	return has;
+}
+
 int directory_group(struct directory *directory, uint32_t id, char *ret_group)
 {
 	const struct agent_card *chain[LIMIT_AGENT_DEPTH];

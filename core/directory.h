@@ -106,6 +106,9 @@ int directory_find(struct directory *directory, uint32_t id, struct agent_card *
 int directory_find_name(struct directory *directory, uint32_t owner, const char *name, size_t len,
 			struct agent_card *ret_card);
 
+/* Whether a live agent of @owner, or one to be, has the directory @home. */
+bool directory_has_home(struct directory *directory, uint32_t owner, const char *home);
+
 /*
  * The group of the agent's present life among those of sandbox/cgroup.h: <id>-<incarnation>, behind
  * that of its parent and a slash. LIMIT_AGENT_GROUP_BYTES are enough. 0 or DIRECTORY_E_UNKNOWN.

@@ -231,7 +231,8 @@ static void kill_later(struct job *job)
 	struct shard *shard = job->request.shard;
 
 	if (timer_set(&shard->timers, &job->timer, shard->now_ns + KILL_RETRY_MS * CLOCK_NS_PER_MS,
-		      on_timer))
+		      on_timer) &&
+	    job->state != JOB_LAUNCHING)
 		(void)kill_group(job);
 }
 
@@ -246,10 +247,15 @@ static void job_kill(struct job *job)
 		job_fail(job, WIRE_CANCELLED, "ended before it was started");
 		return;
 	}
-	/* While launching, the reply will come, and the kill with it. */
-	if (job->state != JOB_RUNNING || job->kill_pending)
+	/*
+	 * Also one that is being launched: it may stand still before it has become the command, in a box that is
+	 * paused or by a signal of its user. How it fared is answered all the same.
+	 */
+	if ((job->state != JOB_RUNNING && job->state != JOB_LAUNCHING) || job->kill_pending)
 		return;
 	if (!channel_is_open(shard)) {
+		if (job->state == JOB_LAUNCHING) /* of which on_lost() tells */
+			return;
 		/* One that cannot be ended is reaped when it ends by itself; nobody has to wait for that. */
 		if (!kill_group(job) && job->request.conn) {
 			(void)fault_set(
@@ -396,7 +402,6 @@ static void on_process_end(struct child *child)
 static void job_launched(struct job *job, struct launch_reply *reply)
 {
 	struct shard *shard = job->request.shard;
-	uint64_t start_ns = job->start_ns;
 
 	job->state = JOB_RUNNING;
 	exec_options_deinit(&job->options);
@@ -405,13 +410,9 @@ static void job_launched(struct job *job, struct launch_reply *reply)
 	loop_want_ready(shard->loop, &job->err.source);
 	if (job->kill_wanted)
 		job_kill(job);
-	else if (job->timeout_ms &&
-		 timer_set(&shard->timers, &job->timer,
-			   start_ns + job->timeout_ms * CLOCK_NS_PER_MS, on_timer))
-		job_kill(job);
 }
 
-static void job_not_launched(struct job *job, struct launch_reply *reply)
+static void launch_fault(struct job *job, const struct launch_reply *reply)
 {
 	if (reply->step == LAUNCH_STEP_SPEC)
 		(void)fault_set(&job->fault, WIRE_INVALID_ARGUMENT, "EXEC: %s", reply->reason);
@@ -429,6 +430,13 @@ static void job_not_launched(struct job *job, struct launch_reply *reply)
 		(void)fault_set(&job->fault, WIRE_AGENT_NOT_FOUND,
 				"the agent whose box it is has ended");
 	job->fault.step = launch_step_name(reply->step);
+}
+
+static void job_not_launched(struct job *job, struct launch_reply *reply)
+{
+	/* Ended on its way, it is answered for like one that was ended later. */
+	if (!job->kill_wanted || !reply->pid || reply->error != ECANCELED)
+		launch_fault(job, reply);
 	/* A process that was made ends by itself now, and is answered for when it has been reaped. */
 	job->state = JOB_RUNNING;
 	if (reply->pid)
@@ -555,6 +563,10 @@ static int on_send(struct launch *launch, int channel)
 		job->state = JOB_LAUNCHING;
 		job->start_ns = clock_now_ns();
 		launch_release(job);
+		if (job->timeout_ms &&
+		    timer_set(&shard->timers, &job->timer,
+			      job->start_ns + job->timeout_ms * CLOCK_NS_PER_MS, on_timer))
+			job_kill(job);
 	}
 	return r;
 }

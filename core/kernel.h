@@ -24,6 +24,7 @@
 #include "sandbox/launch.h"
 
 struct agent_table;
+struct agent_uid;
 struct directory;
 struct files;
 struct launcher;
@@ -52,9 +53,9 @@ struct kernel {
 	int trash_fd;             /* agents/.trash, emptied by the launcher's remover */
 	_Atomic uint64_t trashed; /* names in it */
 	int groups_fd; /* O_PATH, the cgroup of all agents, for cgroup_find_at(); -1: none */
-	pthread_mutex_t uid_lock;
-	uint8_t uid_used[LIMIT_AGENTS /
-			 8]; /* agents' uids on the host, a bit each; see agent_home.c */
+	pthread_mutex_t homes_lock; /* of what is in agents/, and of: */
+	struct agent_uid *uids;     /* agents' uids on the host; see agent_home.c */
+	uint32_t uids_end;          /* behind the last that was ever taken */
 
 	int listen_fd; /* core 0 accepts */
 	struct listener_file socket_file;

@@ -31,9 +31,11 @@ enum {
 	LIMIT_OWNER_COMMANDS = 128, /* an eighth of those of one core */
 	LIMIT_OWNER_FILES = 64,     /* an eighth of those of one core */
 	LIMIT_OWNER_REQUESTS = 4096,
-	LIMIT_OWNER_LAUNCH_RATE = 100, /* a second; the launcher manages several hundred */
-	LIMIT_LAUNCH_BURST_S = 2,      /* seconds' worth at once */
-	LIMIT_OWNER_BYTES = 64 << 20,  /* input, output and file contents held for it */
+	LIMIT_OWNER_HOMES = 16384, /* directories of sandboxed agents; each has a uid of the host */
+	LIMIT_OWNER_LAUNCH_RATE =
+		100, /* a second, restarts included; the launcher manages several hundred */
+	LIMIT_LAUNCH_BURST_S = 2,     /* seconds' worth at once */
+	LIMIT_OWNER_BYTES = 64 << 20, /* input, output and file contents held for it */
 
 	/* One pass: how much one connection may take before the others get their turn. */
 	LIMIT_FRAMES_PER_PASS = 128,

@@ -164,6 +164,7 @@ static void kernel_free(struct kernel *kernel)
 			free(kernel->lanes[from][to]);
 	kernel->agents = agent_table_free(kernel->agents);
 	kernel->directory = directory_free(kernel->directory);
+	agent_homes_forget(kernel);
 	kernel->data_fd = fd_close(kernel->data_fd);
 	kernel->agents_fd = fd_close(kernel->agents_fd);
 	kernel->groups_fd = fd_close(kernel->groups_fd);
@@ -429,7 +430,7 @@ int main(int argc, char **argv)
 				.agents_fd = -1,
 				.groups_fd = -1,
 				.trash_fd = -1,
-				.uid_lock = PTHREAD_MUTEX_INITIALIZER,
+				.homes_lock = PTHREAD_MUTEX_INITIALIZER,
 				.strays = {.lock = PTHREAD_MUTEX_INITIALIZER}};
 	int r;
 

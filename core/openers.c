@@ -380,7 +380,10 @@ static void helper_lost(struct openers *openers, struct helper *helper, int resu
 	helper_end(openers, helper);
 	if (result == OPEN_E_MANY && seat && seat->helper_count) {
 		seat->retry_ns = openers->now_ns + LIMIT_OPENER_RETRY_MS * CLOCK_NS_PER_MS;
-		list_prepend(&seat->tasks, &task->link);
+		/* What it was started for may have been answered for otherwise, or called off. */
+		if (task)
+			list_prepend(&seat->tasks, &task->link);
+		seat_serve(openers, seat);
 		return;
 	}
 	if (task && !again)

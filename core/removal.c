@@ -2,6 +2,7 @@
 
 #include "core/removal.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/agent_home.h"
@@ -33,14 +34,23 @@ static void go(struct removal *removal, void (*run)(struct file_task *task),
 
 /* ---- the directories ---- */
 
+static void home_fault(struct removal *removal, int r)
+{
+	if (r == -EBUSY)
+		(void)fault_set(&removal->fault, WIRE_BUSY,
+				"agent \"%.63s\", or one below it, is alive: kill it first",
+				removal->home);
+	else if (r)
+		(void)fault_set_os(&removal->fault, -r, "the directory of agent %.63s",
+				   removal->home);
+}
+
 static void remove_run(struct file_task *task)
 {
 	struct removal *removal = container_of(task, struct removal, task);
-	int r = agent_home_remove(task->shard->kernel, removal->owner, &removal->homes);
 
-	if (r)
-		(void)fault_set_os(&removal->fault, -r, "the directory of agent %.63s",
-				   removal->home);
+	home_fault(removal,
+		   agent_home_remove(task->shard->kernel, removal->owner, &removal->homes));
 }
 
 static void remove_done(struct file_task *task)
@@ -89,12 +99,11 @@ static void next_state(struct removal *removal)
 static void list_run(struct file_task *task)
 {
 	struct removal *removal = container_of(task, struct removal, task);
+	bool busy;
 	int r = agent_home_family(task->shard->kernel, removal->owner, removal->home,
-				  &removal->homes);
+				  &removal->homes, &busy);
 
-	if (r)
-		(void)fault_set_os(&removal->fault, -r, "the directory of agent %.63s",
-				   removal->home);
+	home_fault(removal, !r && busy && removal->whole ? -EBUSY : r);
 }
 
 static void list_done(struct file_task *task)

@@ -8,6 +8,7 @@
  * finds state of the former. None of them may be alive.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,6 +28,7 @@ struct removal {
 	void (*drop)(struct removal *removal); /* the kernel stops; only free it */
 	struct shard *shard;
 	struct user *user; /* whose limits on work count; borrowed until then */
+	bool whole; /* if one of them is alive, nothing is removed; otherwise all but the live ones */
 	uint32_t owner;
 	char home[LIMIT_AGENT_HOME_BYTES + 1];
 

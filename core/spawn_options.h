@@ -47,7 +47,8 @@ struct spawn_options {
 	struct strv ro, rw; /* paths outside, absolute */
 	enum profile profile;
 	bool profile_given, sandboxed, require_limits, workspace_in_memory;
-	bool tied; /* ends with the connection that started it */
+	bool tied;       /* ends with the connection that started it */
+	bool goes_along; /* not an option: what it leaves goes with what its parent does */
 	struct launch_limits limits;
 	uint64_t workspace_bytes, tmp_bytes;
 	enum restart_policy restart;

@@ -35,7 +35,8 @@
 /* Forks that were under way when the group froze show at the latest in the second. */
 #define KILL_PASSES 3
 
-#define LEAF "self"
+#define LEAF       "self"
+#define FILES_LEAF "files"
 
 struct retired {
 	struct list in_root;
@@ -77,7 +78,7 @@ static bool group_is_valid(const char *group)
 		size_t len = strcspn(group, "/");
 
 		(void)snprintf(name, sizeof(name), "%.*s", (int)len, group);
-		if (!cgroup_name_is_valid(name) || !strcmp(name, LEAF))
+		if (!cgroup_name_is_valid(name) || !strcmp(name, LEAF) || !strcmp(name, FILES_LEAF))
 			return false;
 		if (!group[len])
 			return true;
@@ -287,12 +288,13 @@ int cgroup_make(struct cgroup_root *root, const char *group, const struct cgroup
 	return 0;
 }
 
-int cgroup_leaf(int dirfd, int *ret_leaf)
+int cgroup_leaf(int dirfd, enum cgroup_leaf which, int *ret_leaf)
 {
-	int leaf = openat(dirfd, LEAF, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	const char *name = which == CGROUP_SELF ? LEAF : FILES_LEAF;
+	int leaf = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (leaf < 0 && errno == ENOENT && !mkdirat(dirfd, LEAF, 0755))
-		leaf = openat(dirfd, LEAF, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (leaf < 0 && errno == ENOENT && !mkdirat(dirfd, name, 0755))
+		leaf = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (leaf < 0)
 		return gone_or(-errno);
 	*ret_leaf = leaf;
@@ -375,6 +377,19 @@ int cgroup_kill(int dirfd)
 	return r == -ENOENT ? cgroup_kill_by_signal(dirfd) : gone_or(r);
 }
 
+void cgroup_kill_leaves(int dirfd)
+{
+	static const char *const leaves[] = {LEAF, FILES_LEAF};
+
+	for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+		CLEANUP(fd_closep) int leaf = -1;
+
+		leaf = openat(dirfd, leaves[i], O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (leaf >= 0)
+			(void)cgroup_kill(leaf);
+	}
+}
+
 static int kill_numbered(int dirfd, const char *name, void *arg)
 {
 	CLEANUP(fd_closep) int fd = -1;
@@ -431,7 +446,8 @@ int cgroup_watch_read(int watch, bool *ret_populated, bool *ret_frozen)
  */
 int cgroup_oom_kills(int dirfd, uint64_t *ret_kills)
 {
-	static const char *const files[] = {"memory.events.local", LEAF "/memory.events.local"};
+	static const char *const files[] = {"memory.events.local", LEAF "/memory.events.local",
+					    FILES_LEAF "/memory.events.local"};
 	uint64_t kills = 0, n;
 	char text[CGROUP_TEXT_MAX];
 

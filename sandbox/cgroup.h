@@ -10,6 +10,7 @@
  *       agents/                 limits here hold for all agents together
  *         <name>/               one agent: its limits, for itself and all it started
  *           self/               its own processes
+ *           files/              openers that work on files in its box, for it or for others
  *           <name>/             an agent it started, and so on
  *
  * A group below agents/ goes by its path, the names with a slash between them. Processes are in leaves
@@ -44,9 +45,9 @@ enum {
 enum {
 	CGROUP_E_OFF = 1, /* no groups here; cgroup_state() of CGROUP_GROUPS says why */
 	CGROUP_E_EXISTS,  /* a group of this name has not been removed */
-	CGROUP_E_NAME,    /* a name is not 1 to CGROUP_NAME_MAX of A-Z a-z 0-9 - _, or "self" */
-	CGROUP_E_BUSY,    /* processes are left in it; cgroup_sweep() will try again */
-	CGROUP_E_GONE,    /* no such group, or it has been removed */
+	CGROUP_E_NAME, /* a name is not 1 to CGROUP_NAME_MAX of A-Z a-z 0-9 - _, or that of a leaf */
+	CGROUP_E_BUSY, /* processes are left in it; cgroup_sweep() will try again */
+	CGROUP_E_GONE, /* no such group, or it has been removed */
 };
 
 enum cgroup_feature {
@@ -153,12 +154,18 @@ uint32_t cgroup_asked(const struct cgroup_limits *limits);
 int cgroup_make(struct cgroup_root *root, const char *group, const struct cgroup_limits *limits,
 		int *ret_dirfd, uint32_t *ret_enforced);
 
+enum cgroup_leaf {
+	CGROUP_SELF,
+	CGROUP_FILES, /* goes on while the other is frozen */
+};
+
 /*
- * The group's leaf "self", made if it is not there. @ret_leaf is the caller's: for
+ * The group's leaf, made if it is not there. @ret_leaf is the caller's: for
  * clone3(CLONE_INTO_CGROUP), with which the limits hold from the first instruction, and to freeze or
  * kill the agent without those it started. 0, CGROUP_E_GONE or -errno.
  */
-int cgroup_leaf(int dirfd, int *ret_leaf);
+int cgroup_leaf(int dirfd, enum cgroup_leaf which, int *ret_leaf);
+void cgroup_kill_leaves(int dirfd); /* what is in them, not what is in groups below */
 
 /*
  * The group again, for a caller that did not keep its descriptor. 0, CGROUP_E_OFF, CGROUP_E_NAME,

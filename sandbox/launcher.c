@@ -131,8 +131,8 @@ static bool opener_fits(const struct server *server, uid_t uid)
 	return n_of_uid < LAUNCHER_OPENERS_PER_UID && server->n_openers < server->openers_max;
 }
 
-int launcher_opener_add(struct server *server, uid_t uid, int sock, void (*run)(void *arg),
-			void *arg)
+int launcher_opener_add(struct server *server, uid_t uid, int sock, int group,
+			void (*run)(void *arg), void *arg)
 {
 	struct opener_process *opener;
 	pid_t pid;
@@ -149,7 +149,7 @@ int launcher_opener_add(struct server *server, uid_t uid, int sock, void (*run)(
 		return -EMFILE;
 	}
 
-	pid = launcher_clone(0, -1, &opener->pidfd);
+	pid = launcher_clone(0, group, &opener->pidfd);
 	if (pid == 0)
 		run(arg);
 	if (pid < 0) {
@@ -196,7 +196,8 @@ static int opener_add(struct server *server, struct host_opener *opener)
 	for (size_t i = 0; i < opener->n_ids; i++)
 		if (opener->ids[i] == UINT32_MAX) /* "leave as it is", which would be root */
 			return -EINVAL;
-	return launcher_opener_add(server, opener->ids[0], opener->sock, host_opener_run, opener);
+	return launcher_opener_add(server, opener->ids[0], opener->sock, -1, host_opener_run,
+				   opener);
 }
 
 static bool is_seqpacket(int fd)
@@ -311,10 +312,10 @@ static void serve_control(struct server *server)
 				0, MSG_DONTWAIT);
 	} else if (packet->head.op == PACKET_REMOVE && !packet->body_len) {
 		/* Nobody has to wait for it: it ends by itself. */
-		r = launcher_opener_add(server, HELPER_UID, -1, remover_start,
+		r = launcher_opener_add(server, HELPER_UID, -1, -1, remover_start,
 					&(struct remover_job){sock, packet->fds[1]});
 	} else if (packet->head.op == PACKET_MEASURER && !packet->body_len) {
-		r = launcher_opener_add(server, HELPER_UID, sock, measurer_begin, &sock);
+		r = launcher_opener_add(server, HELPER_UID, sock, -1, measurer_begin, &sock);
 	} else if (packet->head.op == PACKET_CGROUPS) {
 		serve_cgroups(server, sock);
 		r = 0;

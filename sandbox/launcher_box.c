@@ -128,8 +128,9 @@ static int send_order(int lifeline, enum box_order_type type, int signo)
 	return errno == EPIPE || errno == ECONNRESET ? -ESRCH : -errno;
 }
 
-/* A descriptor of what holds the box's processes, the caller's; -1 without a group. 0 or -errno. */
-static int open_leaf(const struct server *server, const struct box_terms *terms, int *ret_leaf)
+/* A descriptor of what holds processes of the box, the caller's; -1 without a group. 0 or -errno. */
+static int open_leaf(const struct server *server, const struct box_terms *terms,
+		     enum cgroup_leaf which, int *ret_leaf)
 {
 	CLEANUP(fd_closep) int group = -1;
 	int r = 0;
@@ -138,23 +139,23 @@ static int open_leaf(const struct server *server, const struct box_terms *terms,
 	if (*terms->cgroup)
 		r = cgroup_find(&server->cgroups, terms->cgroup, &group);
 	if (!r && group >= 0)
-		r = cgroup_leaf(group, ret_leaf);
+		r = cgroup_leaf(group, which, ret_leaf);
 	return r > 0 ? -ESRCH : r;
 }
 
 void launcher_box_ended(struct server *server, const struct child *child)
 {
-	CLEANUP(fd_closep) int leaf = -1;
+	CLEANUP(fd_closep) int group = -1;
 
-	if (!open_leaf(server, child->terms, &leaf) && leaf >= 0)
-		(void)cgroup_kill(leaf);
+	if (*child->terms->cgroup && !cgroup_find(&server->cgroups, child->terms->cgroup, &group))
+		cgroup_kill_leaves(group);
 }
 
 /* Stops or continues all of it at once, which it cannot notice. 0 or -errno. */
 static int freeze(const struct server *server, const struct child *child, bool frozen)
 {
 	CLEANUP(fd_closep) int leaf = -1;
-	int r = open_leaf(server, child->terms, &leaf);
+	int r = open_leaf(server, child->terms, CGROUP_SELF, &leaf);
 
 	if (!r)
 		r = cgroup_freeze(leaf, frozen);
@@ -316,7 +317,7 @@ static pid_t clone_into(struct server *server, const struct box_terms *terms, un
 		!(flags & CLONE_NEWNET) && flags & CLONE_NEWUSER && terms->net == LAUNCH_NET_EMPTY;
 	CLEANUP(fd_closep) int leaf = -1;
 	pid_t pid;
-	int r = open_leaf(server, terms, &leaf);
+	int r = open_leaf(server, terms, CGROUP_SELF, &leaf);
 
 	if (!r && terms->flags & LAUNCH_BOX_NAMESPACES)
 		r = identity_set_groups(terms->groups, terms->n_groups);
@@ -433,6 +434,7 @@ static void opener_run_in_box(void *arg)
 int launcher_box_opener(struct server *server, const struct child *box, int sock)
 {
 	CLEANUP(fd_closep) int namespaces = -1;
+	CLEANUP(fd_closep) int leaf = -1;
 	int r;
 
 	/* Without namespaces there is no box to be in, and no program yet means none to find it by. */
@@ -443,9 +445,12 @@ int launcher_box_opener(struct server *server, const struct child *box, int sock
 		return namespaces;
 	/* It inherits the groups of this moment, which may be somebody else's. */
 	r = identity_set_groups(box->terms->groups, box->terms->n_groups);
+	/* What it writes into memory is the agent's, who may have asked for it. */
+	if (!r)
+		r = open_leaf(server, box->terms, CGROUP_FILES, &leaf);
 	if (r)
 		return r;
-	return launcher_opener_add(server, box->terms->uid, sock, opener_run_in_box,
+	return launcher_opener_add(server, box->terms->uid, sock, leaf, opener_run_in_box,
 				   &(struct box_opener){sock, namespaces});
 }
 

@@ -132,11 +132,11 @@ int launcher_child_start(struct server *server, struct peer *peer, uint64_t id,
 /*
  * An opener in @box, answering on @sock, which stays the caller's. 0 or -errno. launcher_opener_add()
  * is the same for any child: @run in it does not return. It is killed when the other end of @sock closes,
- * if @sock is not -1.
+ * if @sock is not -1. @group is what it is cloned into, or -1.
  */
 int launcher_box_opener(struct server *server, const struct child *box, int sock);
-int launcher_opener_add(struct server *server, uid_t uid, int sock, void (*run)(void *arg),
-			void *arg);
+int launcher_opener_add(struct server *server, uid_t uid, int sock, int group,
+			void (*run)(void *arg), void *arg);
 
 /*
  * The clone for an agent, or for a command in @box. @fds, which may get replaced by mounts, and

@@ -12,6 +12,7 @@ import pytest
 import kernel as kernels
 import procfs
 from kernel import wait_until
+from test_agents import PRELUDE
 
 pytestmark = pytest.mark.skipif(
     kernels.has_extra_threads(),
@@ -111,6 +112,22 @@ def test_the_box_of_another_agent_is_not_for_agents(client):
     assert said == ["not found"] * 3 + ["own child", "own box"]
 
 
+def test_a_command_in_a_box_that_is_paused_is_ended_by_time_and_by_leaving(kernel, client):
+    spawn(client, "box")
+    client.call("PAUSE", "box")
+    done = client.call("EXEC", ["true"], {"timeout_ms": 200}, "box")
+    if done["exit_code"] == 0:
+        pytest.skip("without cgroup v2, what comes later is not paused")
+    assert done["timed_out"] and done["signal"] == 9, done
+    one = kernel.client()
+    one.send("EXEC", ["true"], {"timeout_ms": 0}, "box")
+    wait_until(lambda: len(procfs.children(kernel.pid)) == 3, "it is on its way")
+    one.close()
+    wait_until(lambda: len(procfs.children(kernel.pid)) == 2, "the launcher and the box are left")
+    client.call("RESUME", "box")
+    assert sh(client, "box", "echo again") == "again\n"
+
+
 # ---- tied ----
 
 
@@ -134,6 +151,20 @@ def test_a_client_that_leaves_while_it_starts_one(kernel, client):
         one.close()
         wait_until(lambda: names(client) == [], "nothing is left")
     wait_until(lambda: homes(kernel) == [], "no directory is left")
+
+
+def test_what_ends_with_a_box_leaves_nothing_either(kernel, client):
+    program = ["/usr/bin/python3", "-c", PRELUDE + """
+for name in "abcde": call(SPAWN, name, ["sleep", "infinity"])
+call(SPAWN, "short", ["true"])
+__import__("signal").pause()
+"""]
+    for _ in range(5):
+        one = kernel.client()
+        spawn(one, "box", program, tied=True, workspace="memory")
+        wait_until(lambda: len(homes(kernel)) == 7 and len(names(client)) == 6, "it has children")
+        one.close()
+        wait_until(lambda: not names(client) and not homes(kernel), "they are gone, and all they had")
 
 
 def test_what_is_tied_to_one_client_does_not_end_with_another(kernel, client):

@@ -193,6 +193,27 @@ def test_a_group_goes_with_its_agent(client, grouped):
     wait_until(lambda: not group.exists(), "its group is removed")
 
 
+def test_work_on_files_in_a_box_counts_as_its_agents(kernel, client, grouped):
+    """What is written into its memory by READ and WRITE would be nobody's otherwise. It goes on while the agent is paused."""
+    agent = spawn(client, "a", "import time; time.sleep(100)")
+    client.call("PAUSE", "a")
+    seen: set[Path | None] = set()
+    others = procfs.children(kernel.launcher_pid())
+
+    def written() -> bool:
+        ids = [client.send("WRITE", "/tmp/file", bytes(1 << 20), "append", 0, "a") for _ in range(8)]
+        for pid in procfs.children(kernel.launcher_pid()):
+            if pid not in others and procfs.name(pid) == "clove-opener":
+                seen.add(procfs.cgroup(pid))
+        for id in ids:
+            client.wait(id)
+        client.call("WRITE", "/tmp/file", b"", "write", 0, "a")
+        return bool(seen - {None})
+
+    wait_until(written, "one was seen at work")
+    assert seen - {None} == {agents_group(agent["pid"]) / "files"}
+
+
 def test_usage_is_told(client, grouped):
     spawn(client, "a", "while True: pass")
     wait_until(lambda: (client.call("LIST", False, None, True)[0]["cpu_percent"] or 0) > 1, "its time is counted")

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -230,6 +231,31 @@ def test_an_opener_that_was_killed_is_replaced(kernel, ada, directory):
     assert ada.call("READ", str(file))["data"] == b"text"
 
 
+@boxed
+def test_a_script_is_whole_when_its_opener_is_lost_midway(kernel, ada, directory):
+    script = ADA.file(directory / "script.sh", "echo begun\n" + ("#" * 63 + "\n") * (15 << 14))
+    over = threading.Event()
+
+    def kill_all() -> None:
+        while not over.wait(0.003):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                for pid in of_uid(kernel, ADA.uid):
+                    os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_all)
+    thread.start()
+    try:
+        for _ in range(30):
+            with contextlib.suppress(Refused):  # where the second was lost as well
+                ada.call("SPAWN", "a", str(script), {"interpreter": "/bin/sh"})
+                assert ada.call("WAIT", "a")["reason"] == "exited"
+                copy = kernel.data_dir / "agents" / str(ADA.uid) / "a/script/script.sh"
+                assert copy.stat().st_size == script.stat().st_size
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_a_user_who_stops_its_openers_waits_alone(kernel, ada, bob, directory):
     hers, his = ADA.file(directory / "hers", "hers"), BOB.file(directory / "his", "his")
     assert ada.call("READ", str(hers))["data"] == b"hers"
@@ -269,7 +295,7 @@ def test_one_user_with_many_groups_has_few_openers(kernel, directory):
 
 
 @pytest.fixture
-def hanging(start_kernel, io, directory) -> Iterator[tuple[kernels.Kernel, Path]]:
+def hanging(start_kernel, io, directory) -> Iterator[tuple[kernels.Kernel, Path, int]]:
     """A kernel that sees, for itself, a file system that never answers."""
     place = directory / "hangs"
     place.mkdir()
@@ -285,13 +311,67 @@ def hanging(start_kernel, io, directory) -> Iterator[tuple[kernels.Kernel, Path]
         assert libc.mount(b"hangs", str(place).encode(), b"fuse", 0, options) == 0
 
     try:
-        yield start_kernel(io=io, cores=2, preexec=mount), place / "file"
+        yield start_kernel(io=io, cores=2, preexec=mount), place / "file", device
     finally:
         os.close(device)
 
 
+class Deaf:
+    """Takes every question to a FUSE file system and answers none but the first: who asks cannot even be killed."""
+
+    def __init__(self, device: int) -> None:
+        self.asked = 0
+        self._device = device
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        os.set_blocking(self._device, False)
+        while not self._stop.wait(0.01):
+            with contextlib.suppress(BlockingIOError):
+                question = os.read(self._device, 1 << 18)
+                opcode, unique = struct.unpack_from("=4xIQ", question)
+                if opcode == 26:  # FUSE_INIT
+                    answer = struct.pack("=IIIIHHI", 7, 22, 0, 0, 12, 9, 4096)
+                    os.write(self._device, struct.pack("=IiQ", 16 + len(answer), 0, unique) + answer)
+                self.asked += opcode in (1, 3)  # FUSE_LOOKUP, FUSE_GETATTR
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def deaf(hanging) -> Iterator[tuple[kernels.Kernel, Path, Deaf]]:
+    kernel, place, device = hanging
+    server = Deaf(device)
+    try:
+        yield kernel, place, server
+    finally:
+        server.stop()
+
+
+def test_openers_that_cannot_be_killed_count_and_harm_nobody_else(deaf, directory):
+    """Until they are gone, the launcher starts no more for their user, also where an earlier one is still at work."""
+    kernel, hangs, server = deaf
+    clients = [ADA.connect(kernel), User(ADA.uid, ADA.gid, (62000,)).connect(kernel)]
+    his, bob = BOB.file(directory / "his", "his"), BOB.connect(kernel)
+    ids = []
+    for n in range(4):
+        ids += [(client, client.send("READ", str(hangs.parent / f"{n}"))) for client in clients]
+        time.sleep(0.5)  # so that of two openers one is given up first
+    for client, id in ids:
+        with pytest.raises(Refused, match="did not answer|hang"):
+            client.wait(id)
+    assert server.asked
+    wait_until(lambda: len(of_uid(kernel, ADA.uid)) == 8, "those given up are still there")
+    assert clients[0].refused("READ", "/etc/passwd").code == "BUSY"
+    assert bob.call("READ", str(his))["data"] == b"his"
+
+
 def test_a_file_system_that_hangs_holds_up_its_user_alone(hanging, directory):
-    kernel, hangs = hanging
+    kernel, hangs, _ = hanging
     ada, bob = ADA.connect(kernel), BOB.connect(kernel)
     his = BOB.file(directory / "his", "his")
     slowest = 0.0
@@ -312,7 +392,7 @@ def test_a_file_system_that_hangs_holds_up_its_user_alone(hanging, directory):
 
 
 def test_a_script_and_binds_that_hang_hold_up_nobody(hanging, directory):
-    kernel, hangs = hanging
+    kernel, hangs, _ = hanging
     ada, bob = ADA.connect(kernel), BOB.connect(kernel)
     ada.send("SPAWN", "stuck", str(hangs), {"sandboxed": False})
     ada.send("SPAWN", "stuck-too", ["true"], {"ro": [str(hangs.parent)]})
@@ -453,6 +533,65 @@ def test_an_agent_in_a_box_cannot_become_a_user_of_the_host(kernel, ada, directo
     said = run(ada, "trusted", ["/usr/bin/python3", "-c", script, str(kernel.socket_path), question],
                profile="trusted", ro=[str(directory)])
     assert "uid=" not in said and ("sandbox" in said or "reset" in said), said
+
+
+def uid_of(agent: dict) -> int:
+    return int(Path(f"/proc/{agent['pid']}/status").read_text().split("Uid:")[1].split()[0])
+
+
+@boxed
+def test_what_is_removed_while_it_starts_is_not_taken_from_under_it(kernel, ada, bob):
+    """Nor is its uid given to another's agent."""
+    place = kernel.data_dir / "agents" / str(ADA.uid)
+    place.mkdir()
+    for n in range(3000):  # among which to look
+        (place / f"x{n}").mkdir()
+    run(ada, "a", ["true"])
+    for n in range(40):
+        removal, start = ada.send("REMOVE", "a"), ada.send("SPAWN", "a", ["sleep", "1000"], {})
+        try:
+            ada.wait(removal)
+        except Refused as error:
+            assert error.code in ("BUSY", "AGENT_NOT_FOUND"), error
+        hers = ada.wait(start)
+        assert (place / "a" / "workspace").exists()
+        his = bob.call("SPAWN", f"b{n}", ["sleep", "1000"], {})
+        assert uid_of(hers) != uid_of(his)
+        ada.call("KILL", "a")
+        bob.call("KILL", f"b{n}")
+
+
+@boxed
+def test_agents_that_do_not_start_use_up_no_uids(kernel, ada):
+    def try_in_vain(name: str) -> None:
+        error = ada.refused("SPAWN", name, ["true"], {"ro": ["/proc/self"]})
+        assert error.detail["step"] == "spec", error
+
+    for _ in range(5):
+        try_in_vain("same")
+    assert uid_of(ada.call("SPAWN", "same", ["sleep", "1000"])) == 2000000
+    for n in range(5):
+        try_in_vain(f"vain-{n}")
+        ada.call("REMOVE", f"vain-{n}")
+    assert uid_of(ada.call("SPAWN", "other", ["sleep", "1000"])) == 2000001
+
+
+@boxed
+def test_one_user_does_not_have_all_uids_of_agents(start_kernel, io, directory):
+    place = directory / "data" / "agents" / str(ADA.uid)
+    place.mkdir(parents=True)
+    (directory / "data").chmod(0o700)
+    for n in range(16384):
+        (place / f"a{n}" / "logs").mkdir(parents=True)
+        os.chown(place / f"a{n}" / "logs", 2000000 + n, 2000000 + n)
+    kernel = start_kernel(io=io, cores=2)
+    ada = ADA.connect(kernel)
+    error = ada.refused("SPAWN", "more", ["true"])
+    assert error.code == "BUSY" and "REMOVE" in error.message and str(ADA.uid) in error.message
+    assert run(ada, "a7", ["id", "-u"]) == "1000\n"
+    assert uid_of(BOB.connect(kernel).call("SPAWN", "his", ["sleep", "1000"])) == 2016384
+    ada.call("REMOVE", "a8")
+    assert uid_of(ada.call("SPAWN", "more", ["sleep", "1000"])) == 2000008
 
 
 # ---- binds ----
@@ -744,6 +883,24 @@ def test_what_starts_faster_than_it_may_is_told_so(start_kernel, io):
     assert bob.exec("true")["exit_code"] == 0
     for _ in range(20):
         assert kernel.client().exec("true")["exit_code"] == 0
+
+
+def test_what_is_restarted_counts_as_started(start_kernel, io):
+    """By a policy that knows no pause, agents would start as often as they like."""
+    kernel = start_kernel(io=io, cores=2, env={"CLOVE_OWNER_LAUNCH_RATE": "2"})
+    ada = ADA.connect(kernel)
+    policy = {"sandboxed": False, "restart_policy": "always", "max_restarts": 1000000, "restart_window_ms": 1}
+    begin, n = time.monotonic(), 0
+    while n < 10:
+        try:
+            ada.call("SPAWN", f"again-{n}", ["true"], policy)
+            n += 1
+        except Refused as error:
+            assert error.code == "BUSY"
+            time.sleep(0.05)
+    time.sleep(4)
+    lives = sum(agent["incarnation"] for agent in ada.call("LIST"))
+    assert 10 < lives <= 2 * (time.monotonic() - begin) + 5, lives
 
 
 def test_unread_input_of_one_does_not_use_up_what_others_need(kernel, bob, directory):

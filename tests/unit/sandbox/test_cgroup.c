@@ -35,13 +35,21 @@ static void expect_removed(struct cgroup_fixture *f, const char *name, int dirfd
 static void names_that_could_lead_elsewhere_are_refused(void **state)
 {
 	static const char *const names[] = {
-		"",       ".",
-		"..",     "a/",
-		"/a",     "a//b",
-		"a/../b", "self",
-		"a/self", "memory.max",
-		"a\n",    "\xc3\xa9",
-		"a b",    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		"",
+		".",
+		"..",
+		"a/",
+		"/a",
+		"a//b",
+		"a/../b",
+		"self",
+		"files",
+		"a/self",
+		"memory.max",
+		"a\n",
+		"\xc3\xa9",
+		"a b",
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	};
 	struct cgroup_fixture *f = fixture_or_skip(state);
 	uint32_t enforced;
@@ -92,10 +100,10 @@ static struct pair make_pair(struct cgroup_fixture *f)
 	uint32_t enforced;
 
 	assert_int_equal(cgroup_make(&f->root, "a", &no_limits, &p.outer, &enforced), 0);
-	assert_int_equal(cgroup_leaf(p.outer, &p.outer_leaf), 0);
+	assert_int_equal(cgroup_leaf(p.outer, CGROUP_SELF, &p.outer_leaf), 0);
 	p.outer_pid = start_in(p.outer_leaf, sleeper, NULL);
 	assert_int_equal(cgroup_make(&f->root, "a/b", &no_limits, &p.inner, &enforced), 0);
-	assert_int_equal(cgroup_leaf(p.inner, &p.inner_leaf), 0);
+	assert_int_equal(cgroup_leaf(p.inner, CGROUP_SELF, &p.inner_leaf), 0);
 	p.inner_pid = start_in(p.inner_leaf, sleeper, NULL);
 	assert_true(p.outer_pid > 0 && p.inner_pid > 0);
 	return p;
@@ -116,7 +124,7 @@ static void a_leaf_is_ended_without_what_was_started_from_it(void **state)
 	int again;
 
 	assert_true(group_exists(f->root.path, "agents/a/b/self"));
-	assert_int_equal(cgroup_leaf(p.outer, &again), 0); /* the same, not a second */
+	assert_int_equal(cgroup_leaf(p.outer, CGROUP_SELF, &again), 0); /* the same, not a second */
 	close(again);
 	assert_int_equal(cgroup_kill(p.outer_leaf), 0);
 	assert_true(killed(p.outer_pid));

@@ -271,7 +271,7 @@ static int leaf_of(int dirfd)
 {
 	int leaf;
 
-	assert_int_equal(cgroup_leaf(dirfd, &leaf), 0);
+	assert_int_equal(cgroup_leaf(dirfd, CGROUP_SELF, &leaf), 0);
 	return leaf;
 }
 
