@@ -26,7 +26,7 @@ int batch_init(struct batch *batch, struct store *store)
 		.rocks = rocksdb_writebatch_create(),
 	};
 	usage_init(&batch->usage, &store->seed);
-	return 0;
+	return err_trace(cache_init(&batch->known, store->db_config.sizes.writer_cache));
 }
 
 /* ---- cells ---- */
@@ -55,6 +55,7 @@ void batch_deinit(struct batch *batch)
 	cells_clear(batch);
 	changes_clear(batch);
 	usage_deinit(&batch->usage);
+	cache_deinit(&batch->known);
 	rocksdb_writebatch_destroy(batch->rocks);
 	free(batch->undo);
 	free(batch->changes);
@@ -67,6 +68,23 @@ void batch_begin(struct batch *batch)
 	rocksdb_writebatch_clear(batch->rocks);
 	batch->changed = false;
 	batch->now_ms = store_now_ms();
+}
+
+/* What the database has of a key. 0 or STORE_E_. */
+static int base_find(struct batch *batch, const uint8_t *key, uint32_t key_len, uint64_t hash,
+		     struct store_entry **ret_base)
+{
+	const struct cache_node *known = cache_find(&batch->known, hash, key, key_len);
+	int r;
+
+	if (known) {
+		*ret_base = store_entry_ref(known->entry);
+		return 0;
+	}
+	r = db_get(batch->db, db_family_of(key), key, key_len, false, NULL, ret_base);
+	if (!r || r == DB_E_ABSENT)
+		return 0;
+	return r == DB_E_DAMAGED ? STORE_E_DAMAGED : r == -ENOMEM ? STORE_E_BUSY : STORE_E_FAILED;
 }
 
 /* The cell of a key, read from the database if it is new here. 0 or STORE_E_. */
@@ -84,11 +102,9 @@ static int cell_find(struct batch *batch, const uint8_t *key, uint32_t key_len, 
 
 		if (!fresh)
 			return STORE_E_BUSY;
-		r = db_get(batch->db, db_family_of(key), key, key_len, false, NULL, &fresh->base);
-		if (r && r != DB_E_ABSENT)
-			return r == DB_E_DAMAGED ? STORE_E_DAMAGED
-			       : r == -ENOMEM    ? STORE_E_BUSY
-						 : STORE_E_FAILED;
+		r = base_find(batch, key, key_len, hash, &fresh->base);
+		if (r)
+			return r;
 		cell = TAKE(fresh);
 		cell->now = store_entry_ref(cell->base);
 		cell->hash = hash;
@@ -501,6 +517,15 @@ static void mark_all(struct batch *batch, bool done)
 	}
 }
 
+/* After a commit. Of what was deleted, that it is absent. */
+static void known_keep(struct batch *batch)
+{
+	for (const struct cell *cell = batch->cells; cell; cell = cell->next_touched)
+		if (cell->revision)
+			cache_put(&batch->known, cell->hash, cell->key, cell->key_len, cell->now,
+				  cell->revision);
+}
+
 int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_text)
 {
 	struct store *store = batch->store;
@@ -538,6 +563,7 @@ int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_
 	if (raised)
 		batch->ceiling = batch->revision + STORE_CEILING_STEP;
 	usage_keep(&batch->usage);
+	known_keep(batch);
 	history_publish(&store->history, batch->changes, batch->change_count);
 	batch->change_count = 0; /* the history's */
 	/* Pairs with store_committed(): who reads this revision finds its changes in database and history. */
@@ -557,6 +583,7 @@ int batch_raise(struct batch *batch, uint64_t floor, char *reterr_text)
 
 	batch_begin(batch);
 	usage_forget(&batch->usage);
+	cache_clear(&batch->known);
 	r = db_get_raw(batch->db, DB_META, "ceiling", 7, bytes, sizeof(bytes), &len);
 	if (!r && len == sizeof(stored)) {
 		memcpy(&stored, bytes, sizeof(stored));

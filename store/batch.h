@@ -54,6 +54,7 @@ struct batch {
 	struct store *store;
 	struct db *db; /* set by the writer */
 	struct usage usage;
+	struct cache known;         /* what is in the database; nobody else changes it */
 	uint64_t revision, ceiling; /* last given; what may be given, as stored */
 	int64_t now_ms;
 	int64_t expiry_min_ms; /* no expiry in the database is earlier; INT64_MAX: there is none */
