@@ -42,6 +42,7 @@ static void cells_clear(struct batch *batch)
 		(void)store_entry_unref(cell->now);
 		free(cell);
 	}
+	batch->cell_count = 0;
 }
 
 static void changes_clear(struct batch *batch)
@@ -57,6 +58,7 @@ void batch_deinit(struct batch *batch)
 	usage_deinit(&batch->usage);
 	cache_deinit(&batch->known);
 	rocksdb_writebatch_destroy(batch->rocks);
+	free(batch->sorted);
 	free(batch->undo);
 	free(batch->changes);
 }
@@ -114,6 +116,7 @@ static int cell_find(struct batch *batch, const uint8_t *key, uint32_t key_len, 
 		*bucket = cell;
 		cell->next_touched = batch->cells;
 		batch->cells = cell;
+		batch->cell_count++;
 	}
 	*ret_cell = cell;
 	return 0;
@@ -488,6 +491,38 @@ static void cell_encode(struct batch *batch, const struct cell *cell)
 					     cell->key_len);
 }
 
+static int by_key(const void *a, const void *b)
+{
+	const struct cell *x = *(struct cell *const *)a, *y = *(struct cell *const *)b;
+	int r = memcmp(x->key, y->key, x->key_len < y->key_len ? x->key_len : y->key_len);
+
+	return r ? r : (x->key_len > y->key_len) - (x->key_len < y->key_len);
+}
+
+/* In the order of keys: the memtable then looks for each place from that of the one before. */
+static void cells_encode(struct batch *batch)
+{
+	uint32_t count = 0;
+	struct cell **more;
+
+	if (batch->cell_count > batch->sorted_size) {
+		more = realloc(batch->sorted, batch->cell_count * sizeof(struct cell *));
+		if (!more) { /* any order will do */
+			for (struct cell *cell = batch->cells; cell; cell = cell->next_touched)
+				cell_encode(batch, cell);
+			return;
+		}
+		batch->sorted = more;
+		batch->sorted_size = batch->cell_count;
+	}
+	for (struct cell *cell = batch->cells; cell; cell = cell->next_touched)
+		batch->sorted[count++] = cell;
+	if (count)
+		qsort(batch->sorted, count, sizeof(struct cell *), by_key);
+	for (uint32_t i = 0; i < count; i++)
+		cell_encode(batch, batch->sorted[i]);
+}
+
 /* Raises the ceiling when the next batch could reach it: with this commit, which must then be synced. */
 static bool ceiling_encode(struct batch *batch)
 {
@@ -534,8 +569,7 @@ int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_
 
 	sync = sync && !batch->store->db_config.ephemeral;
 	if (batch->changed) {
-		for (struct cell *cell = batch->cells; cell; cell = cell->next_touched)
-			cell_encode(batch, cell);
+		cells_encode(batch);
 		usage_store(&batch->usage, batch->db, batch->rocks);
 		raised = ceiling_encode(batch);
 		sync = (sync || raised) && !batch->store->db_config.ephemeral;
