@@ -65,10 +65,11 @@ int state_open(struct kernel *kernel)
 					.queue_bytes = 2 * LIMIT_STATE_BYTES,
 					.reads_max = LIMIT_STATE_READS,
 					.read_bytes = LIMIT_STATE_READ_BYTES,
-					/* Half for values as they are, half for RocksDB's blocks. */
+					/* Half for values as they are, a quarter each for the writer and for RocksDB's blocks. */
 					.client_cache =
 						config->store_cache / 2 / kernel->core_count,
-					.block_cache = config->store_cache / 2,
+					.writer_cache = config->store_cache / 4,
+					.block_cache = config->store_cache / 4,
 				},
 		},
 		&kernel->store, text);

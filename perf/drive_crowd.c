@@ -16,17 +16,18 @@
 
 static int join_crowd(const struct drive *drive, struct dialogue **ret_dialogue)
 {
+	bool refused;
 	int r, fd;
 
 	r = drive_connect(drive, &fd);
 	if (r)
 		return err_trace(r);
-	r = drive->protocol->dialogue_new(fd, drive->size, ret_dialogue);
+	r = drive->protocol->dialogue_new(fd, drive->work, ret_dialogue);
 	if (r) {
 		(void)fd_close(fd);
 		return err_fold(r);
 	}
-	return drive_exchange(drive, fd, *ret_dialogue);
+	return drive_exchange(drive, fd, *ret_dialogue, &refused);
 }
 
 static void wait_for_end_of_input(void)
@@ -51,7 +52,7 @@ int drive_crowd(const struct drive *drive, struct tally *tally)
 	for (uint32_t i = 0; i < drive->clients && !r; i++) {
 		start_ns = clock_now_ns();
 		r = join_crowd(drive, &crowd[i]);
-		(void)tally_add(tally, start_ns, clock_now_ns(), 1);
+		(void)tally_add(tally, start_ns, clock_now_ns(), 1, 0);
 	}
 	if (!r) {
 		tally_print(tally, drive->io);

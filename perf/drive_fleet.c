@@ -5,6 +5,9 @@
  * the next, as redis-benchmark does. So clients x pipeline requests are in flight at any time, and the
  * server sets the pace.
  *
+ * Who was refused anything in a batch rests for a while before the next, as the server asks. All rest equally long, so
+ * they wake up in the order in which they went to rest.
+ *
  * A latency is the time from the write of a batch to the read that brought the answer. The clock is
  * read once per read of a socket, the same for every protocol.
  */
@@ -30,9 +33,12 @@ enum {
 
 struct member {
 	struct dialogue *dialogue;
-	int fd;            /* the dialogue's */
-	uint32_t due;      /* answers that this batch still lacks */
-	uint64_t sent_ns;  /* of the batch */
+	int fd;           /* the dialogue's */
+	uint32_t due;     /* answers that this batch still lacks */
+	uint32_t refused; /* of this batch */
+	uint64_t sent_ns; /* of the batch */
+	uint64_t rests_until_ns;
+	struct member *next_resting;
 	bool want_writing; /* the socket was full */
 };
 
@@ -40,8 +46,10 @@ struct fleet {
 	const struct drive *drive;
 	struct tally *tally;
 	struct member *members;
+	struct member *resting, **resting_last;
+	uint32_t busy; /* members with a batch in flight */
 	int epoll_fd;
-	bool over; /* the window */
+	bool over; /* the window, or the work */
 };
 
 static int watch(struct fleet *fleet, struct member *m, int how, bool want_writing)
@@ -73,16 +81,48 @@ static int send_output(struct fleet *fleet, struct member *m)
 	return m->want_writing ? watch(fleet, m, EPOLL_CTL_MOD, false) : 0;
 }
 
+/* Without anything left to ask the member idles; the last one ends it all. */
 static int start_batch(struct fleet *fleet, struct member *m, uint64_t now_ns)
 {
+	struct ask asks[PROTOCOL_PIPELINE_MAX];
 	int r;
 
-	r = fleet->drive->protocol->put(m->dialogue, fleet->drive->pipeline);
+	m->due = work_draw(fleet->drive->work, asks, fleet->drive->pipeline);
+	m->refused = 0;
+	if (!m->due) {
+		fleet->over = !fleet->busy && !fleet->resting;
+		return 0;
+	}
+	r = fleet->drive->protocol->put(m->dialogue, asks, m->due);
 	if (r)
 		return err_fold(r);
-	m->due = fleet->drive->pipeline;
+	fleet->busy++;
 	m->sent_ns = now_ns;
 	return send_output(fleet, m);
+}
+
+static void rest(struct fleet *fleet, struct member *m, uint64_t now_ns)
+{
+	m->rests_until_ns = now_ns + DRIVE_REST_MS * CLOCK_NS_PER_MS;
+	m->next_resting = NULL;
+	*fleet->resting_last = m;
+	fleet->resting_last = &m->next_resting;
+}
+
+static int wake_rested(struct fleet *fleet)
+{
+	uint64_t now_ns = fleet->resting ? clock_now_ns() : 0;
+	int r = 0;
+
+	while (!r && fleet->resting && fleet->resting->rests_until_ns <= now_ns) {
+		struct member *m = fleet->resting;
+
+		fleet->resting = m->next_resting;
+		if (!fleet->resting)
+			fleet->resting_last = &fleet->resting;
+		r = start_batch(fleet, m, now_ns);
+	}
+	return r;
 }
 
 static int read_answers(struct fleet *fleet, struct member *m)
@@ -90,7 +130,7 @@ static int read_answers(struct fleet *fleet, struct member *m)
 	static uint8_t bytes[READ_BYTES_MAX];
 	const struct protocol *protocol = fleet->drive->protocol;
 	uint64_t now_ns;
-	uint32_t replies;
+	struct heard heard;
 	ssize_t n;
 	int r;
 
@@ -103,15 +143,23 @@ static int read_answers(struct fleet *fleet, struct member *m)
 		return DRIVE_E_FAILED;
 	}
 	now_ns = clock_now_ns();
-	r = protocol->input(m->dialogue, bytes, (size_t)n, &replies);
-	if (r == PROTOCOL_E_WRONG || (!r && replies > m->due))
+	r = protocol->input(m->dialogue, bytes, (size_t)n, &heard);
+	if (r == PROTOCOL_E_WRONG || (!r && heard.replies > m->due))
 		return DRIVE_E_FAILED;
 	if (r)
 		return err_trace(r);
-	m->due -= replies;
-	if (replies && !tally_add(fleet->tally, m->sent_ns, now_ns, replies))
+	m->due -= heard.replies;
+	m->refused += heard.refused;
+	if (heard.replies && !tally_add(fleet->tally, m->sent_ns, now_ns,
+					heard.replies - heard.refused, heard.refused))
 		fleet->over = true;
-	return m->due || fleet->over ? 0 : start_batch(fleet, m, now_ns);
+	if (m->due || fleet->over)
+		return 0;
+	fleet->busy--;
+	if (!m->refused)
+		return start_batch(fleet, m, now_ns);
+	rest(fleet, m, now_ns);
+	return 0;
 }
 
 static int add_member(struct fleet *fleet, struct member *m)
@@ -124,7 +172,7 @@ static int add_member(struct fleet *fleet, struct member *m)
 	/* Connecting waited for the server's backlog; from here on nothing blocks. */
 	r = fcntl(fd, F_SETFL, O_NONBLOCK) ? -errno : 0;
 	if (!r)
-		r = fleet->drive->protocol->dialogue_new(fd, fleet->drive->size, &m->dialogue);
+		r = fleet->drive->protocol->dialogue_new(fd, fleet->drive->work, &m->dialogue);
 	if (r) {
 		(void)fd_close(fd);
 		return err_fold(r);
@@ -143,10 +191,11 @@ static int run_fleet(struct fleet *fleet)
 	for (uint32_t i = 0; i < fleet->drive->clients && !r; i++)
 		r = start_batch(fleet, &fleet->members[i], clock_now_ns());
 	while (!r && !fleet->over) {
-		n = epoll_wait(fleet->epoll_fd, events, EVENTS_MAX, SILENCE_MS);
+		n = epoll_wait(fleet->epoll_fd, events, EVENTS_MAX,
+			       fleet->resting ? DRIVE_REST_MS : SILENCE_MS);
 		if (n < 0 && errno != EINTR)
 			return err_raise(-errno);
-		if (!n) {
+		if (!n && !fleet->resting) {
 			(void)fprintf(stderr, "perf_load: %s: no reply in %d s\n",
 				      fleet->drive->protocol->name, SILENCE_MS / 1000);
 			return DRIVE_E_FAILED;
@@ -158,6 +207,8 @@ static int run_fleet(struct fleet *fleet)
 			if (!r && events[i].events & ~(uint32_t)EPOLLOUT)
 				r = read_answers(fleet, m);
 		}
+		if (!r && !fleet->over)
+			r = wake_rested(fleet);
 	}
 	return r;
 }
@@ -170,6 +221,7 @@ int drive_fleet(const struct drive *drive, struct tally *tally)
 		.drive = drive, .tally = tally, .members = members, .epoll_fd = epoll_fd};
 	int r = 0;
 
+	fleet.resting_last = &fleet.resting;
 	if (epoll_fd < 0 || !members)
 		return err_raise(members ? -errno : -ENOMEM);
 	for (uint32_t i = 0; i < drive->clients && !r; i++)

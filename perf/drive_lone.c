@@ -13,7 +13,9 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 
+#include "core/base/check.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
 #include "core/base/err.h"
@@ -55,14 +57,17 @@ static int send_all(const struct drive *drive, int fd, struct dialogue *dialogue
 	return 0;
 }
 
-int drive_exchange(const struct drive *drive, int fd, struct dialogue *dialogue)
+int drive_exchange(const struct drive *drive, int fd, struct dialogue *dialogue, bool *ret_refused)
 {
 	static uint8_t bytes[64 << 10];
-	uint32_t replies, due = 1;
+	uint32_t due = 1;
+	struct heard heard;
+	struct ask ask;
 	ssize_t n;
 	int r;
 
-	r = drive->protocol->put(dialogue, due);
+	CHECK(work_draw(drive->work, &ask, 1) == 1);
+	r = drive->protocol->put(dialogue, &ask, due);
 	if (!r)
 		r = send_all(drive, fd, dialogue);
 	if (r)
@@ -76,26 +81,29 @@ int drive_exchange(const struct drive *drive, int fd, struct dialogue *dialogue)
 							: strerror(errno));
 			return DRIVE_E_FAILED;
 		}
-		r = drive->protocol->input(dialogue, bytes, (size_t)n, &replies);
-		if (r == PROTOCOL_E_WRONG || (!r && replies > due))
+		r = drive->protocol->input(dialogue, bytes, (size_t)n, &heard);
+		if (r == PROTOCOL_E_WRONG || (!r && heard.replies > due))
 			return DRIVE_E_FAILED;
 		if (r)
 			return err_trace(r);
-		due -= replies;
+		due -= heard.replies;
+		*ret_refused = heard.refused;
 	}
 	return 0;
 }
 
 int drive_lone(const struct drive *drive, struct tally *tally)
 {
+	const struct timespec rest = {.tv_nsec = DRIVE_REST_MS * CLOCK_NS_PER_MS};
 	struct dialogue *dialogue;
-	uint64_t sent_ns;
+	uint64_t sent_ns, now_ns;
+	bool refused;
 	int r, fd;
 
 	r = drive_connect(drive, &fd);
 	if (r)
 		return err_trace(r);
-	r = drive->protocol->dialogue_new(fd, drive->size, &dialogue);
+	r = drive->protocol->dialogue_new(fd, drive->work, &dialogue);
 	if (r) {
 		(void)fd_close(fd);
 		return err_fold(r);
@@ -103,8 +111,11 @@ int drive_lone(const struct drive *drive, struct tally *tally)
 	tally_start(tally, drive->warmup_ms, drive->window_ms);
 	do {
 		sent_ns = clock_now_ns();
-		r = drive_exchange(drive, fd, dialogue);
-	} while (!r && tally_add(tally, sent_ns, clock_now_ns(), 1));
+		r = drive_exchange(drive, fd, dialogue, &refused);
+		now_ns = clock_now_ns();
+		if (!r && refused)
+			(void)nanosleep(&rest, NULL);
+	} while (!r && tally_add(tally, sent_ns, now_ns, !refused, refused));
 	if (!r)
 		tally_print(tally, drive->io);
 	dialogue = drive->protocol->dialogue_free(dialogue);

@@ -58,8 +58,38 @@ def require_descriptors(count):
 def build():
     """Builds Release and returns its directory."""
     run("core/run", "build")
-    run("cmake", "--build", str(BUILD_DIR), "--target", "perf_load")
+    run("cmake", "--build", str(BUILD_DIR), "--target", "perf_load", "perf_fsyncs")
     return BUILD_DIR
+
+
+def file_system(path):
+    """Type and source of what is mounted there."""
+    found = ("unknown", "unknown")
+    longest = -1
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        where = Path(left.split()[4].encode().decode("unicode_escape"))
+        if path.resolve().is_relative_to(where) and len(where.parts) >= longest:
+            longest = len(where.parts)
+            found = tuple(right.split()[:2])
+    return found
+
+
+def require_disk(path, bytes_wanted, memory_will_do):
+    """A file system that has a disk behind it, and the room. Returns what it is, for people."""
+    kind, source = file_system(path)
+    if kind in ("tmpfs", "ramfs") and not memory_will_do:
+        raise Unusable(
+            f"{path} is in memory ({kind}), where nothing is durable: "
+            "give a directory on a disk with --dir, or --allow-tmpfs to measure all the same"
+        )
+    free = shutil.disk_usage(path).free
+    if free < bytes_wanted:
+        raise Unusable(
+            f"{path} has {free >> 20} MiB free, this takes up to {bytes_wanted >> 20}: "
+            "give another directory with --dir, or fewer keys with --keys"
+        )
+    return f"{kind} on {source}"
 
 
 def processor_model():

@@ -102,6 +102,11 @@ def system_kb():
     return sum(status_sum(PROC / "meminfo", key) for key in keys)
 
 
+def rss_peak_kb(root_pid):
+    """The most that each of those still alive has had."""
+    return sum_over(tree(root_pid), lambda pid: status_sum(PROC / str(pid) / "status", "VmHWM"))
+
+
 def rss_anon_kb(root_pid):
     """Resident memory without files and shared memory: what was allocated."""
     return sum_over(tree(root_pid), lambda pid: status_sum(PROC / str(pid) / "status", "RssAnon"))

@@ -6,6 +6,8 @@ the other, so that a slow minute hits all of them, and a row is a round that too
 of several: the one whose rate is the median.
 """
 
+import shutil
+
 import machine
 import report
 
@@ -101,6 +103,7 @@ class Fleet:
         fields = self.scenario.measure(running, self.options.seconds, *point)
         if self.scenario.FRESH_SERVER:
             self.running.pop(system).stop()
+            shutil.rmtree(running.directory)
         return {
             "scenario": self.scenario.NAME,
             "system": running.NAME,

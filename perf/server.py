@@ -44,6 +44,9 @@ class Server:
     def command(self):
         raise NotImplementedError
 
+    def environment(self):
+        return neutral_environment()
+
     @property
     def pid(self):
         return self.process.pid
@@ -54,11 +57,11 @@ class Server:
         return " ".join(word if word else '""' for word in [words[0].split("/")[-1], *words[1:]])
 
     def start(self):
-        self.directory.mkdir()
+        self.directory.mkdir(exist_ok=True)
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in self.command()],
-                env=neutral_environment(),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

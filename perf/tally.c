@@ -39,7 +39,8 @@ void tally_start(struct tally *tally, uint32_t warmup_ms, uint32_t window_ms)
 		open_window(tally, tally->start_ns);
 }
 
-bool tally_add(struct tally *tally, uint64_t sent_ns, uint64_t now_ns, uint32_t replies)
+bool tally_add(struct tally *tally, uint64_t sent_ns, uint64_t now_ns, uint32_t done,
+	       uint32_t refused)
 {
 	if (!tally->counting) {
 		if (now_ns >= tally->start_ns)
@@ -48,8 +49,11 @@ bool tally_add(struct tally *tally, uint64_t sent_ns, uint64_t now_ns, uint32_t 
 	}
 	if (now_ns >= tally->end_ns)
 		return false;
-	histogram_add(&tally->latencies, now_ns - sent_ns, replies);
-	tally->ops += replies;
+	tally->refused += refused;
+	if (!done)
+		return true;
+	histogram_add(&tally->latencies, now_ns - sent_ns, done);
+	tally->ops += done;
 	tally->last_ns = now_ns;
 	return true;
 }
@@ -61,12 +65,12 @@ void tally_print(const struct tally *tally, const char *io)
 	double seconds = (double)(end_ns - tally->start_ns) / (double)CLOCK_NS_PER_S;
 	double cpu_us = (double)(process_cpu_ns() - tally->cpu_start_ns) / 1000;
 
-	(void)printf("{\"ops\": %llu, \"seconds\": %.6f, \"ops_per_s\": %.1f, "
+	(void)printf("{\"ops\": %llu, \"refused\": %llu, \"seconds\": %.6f, \"ops_per_s\": %.1f, "
 		     "\"p50_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, "
 		     "\"client_cpu_us_per_op\": %.3f, \"io\": \"%s\"}\n",
-		     (unsigned long long)tally->ops, seconds, (double)tally->ops / seconds,
-		     histogram_quantile_ns(h, 0.5) / 1000, histogram_quantile_ns(h, 0.99) / 1000,
-		     histogram_quantile_ns(h, 0.999) / 1000,
+		     (unsigned long long)tally->ops, (unsigned long long)tally->refused, seconds,
+		     (double)tally->ops / seconds, histogram_quantile_ns(h, 0.5) / 1000,
+		     histogram_quantile_ns(h, 0.99) / 1000, histogram_quantile_ns(h, 0.999) / 1000,
 		     tally->ops ? cpu_us / (double)tally->ops : 0, io);
 	(void)fflush(stdout);
 }

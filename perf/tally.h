@@ -13,7 +13,7 @@
 struct tally {
 	uint64_t start_ns, end_ns; /* of the window */
 	bool counting;
-	uint64_t ops, last_ns;
+	uint64_t ops, refused, last_ns;
 	uint64_t cpu_start_ns; /* of this process */
 	struct histogram latencies;
 };
@@ -22,10 +22,12 @@ struct tally {
 void tally_start(struct tally *tally, uint32_t warmup_ms, uint32_t window_ms);
 
 /*
- * Notes @replies to requests written at @sent_ns and read at @now_ns. False: the window is over.
+ * Notes @done requests written at @sent_ns whose answers were read at @now_ns, and @refused ones, which the server had no
+ * room for: they count apart and have no latency. False: the window is over.
  * When the window opens, the line "start" goes to stdout: whoever observes the server begins then.
  */
-bool tally_add(struct tally *tally, uint64_t sent_ns, uint64_t now_ns, uint32_t replies);
+bool tally_add(struct tally *tally, uint64_t sent_ns, uint64_t now_ns, uint32_t done,
+	       uint32_t refused);
 
 /* The result on stdout, one line of JSON; @io is what the server says about itself. */
 void tally_print(const struct tally *tally, const char *io);

@@ -26,7 +26,7 @@ int batch_init(struct batch *batch, struct store *store)
 		.rocks = rocksdb_writebatch_create(),
 	};
 	usage_init(&batch->usage, &store->seed);
-	return 0;
+	return err_trace(cache_init(&batch->known, store->db_config.sizes.writer_cache));
 }
 
 /* ---- cells ---- */
@@ -42,6 +42,7 @@ static void cells_clear(struct batch *batch)
 		(void)store_entry_unref(cell->now);
 		free(cell);
 	}
+	batch->cell_count = 0;
 }
 
 static void changes_clear(struct batch *batch)
@@ -55,7 +56,9 @@ void batch_deinit(struct batch *batch)
 	cells_clear(batch);
 	changes_clear(batch);
 	usage_deinit(&batch->usage);
+	cache_deinit(&batch->known);
 	rocksdb_writebatch_destroy(batch->rocks);
+	free(batch->sorted);
 	free(batch->undo);
 	free(batch->changes);
 }
@@ -67,6 +70,23 @@ void batch_begin(struct batch *batch)
 	rocksdb_writebatch_clear(batch->rocks);
 	batch->changed = false;
 	batch->now_ms = store_now_ms();
+}
+
+/* What the database has of a key. 0 or STORE_E_. */
+static int base_find(struct batch *batch, const uint8_t *key, uint32_t key_len, uint64_t hash,
+		     struct store_entry **ret_base)
+{
+	const struct cache_node *known = cache_find(&batch->known, hash, key, key_len);
+	int r;
+
+	if (known) {
+		*ret_base = store_entry_ref(known->entry);
+		return 0;
+	}
+	r = db_get(batch->db, db_family_of(key), key, key_len, false, NULL, ret_base);
+	if (!r || r == DB_E_ABSENT)
+		return 0;
+	return r == DB_E_DAMAGED ? STORE_E_DAMAGED : r == -ENOMEM ? STORE_E_BUSY : STORE_E_FAILED;
 }
 
 /* The cell of a key, read from the database if it is new here. 0 or STORE_E_. */
@@ -84,11 +104,9 @@ static int cell_find(struct batch *batch, const uint8_t *key, uint32_t key_len, 
 
 		if (!fresh)
 			return STORE_E_BUSY;
-		r = db_get(batch->db, db_family_of(key), key, key_len, false, NULL, &fresh->base);
-		if (r && r != DB_E_ABSENT)
-			return r == DB_E_DAMAGED ? STORE_E_DAMAGED
-			       : r == -ENOMEM    ? STORE_E_BUSY
-						 : STORE_E_FAILED;
+		r = base_find(batch, key, key_len, hash, &fresh->base);
+		if (r)
+			return r;
 		cell = TAKE(fresh);
 		cell->now = store_entry_ref(cell->base);
 		cell->hash = hash;
@@ -98,6 +116,7 @@ static int cell_find(struct batch *batch, const uint8_t *key, uint32_t key_len, 
 		*bucket = cell;
 		cell->next_touched = batch->cells;
 		batch->cells = cell;
+		batch->cell_count++;
 	}
 	*ret_cell = cell;
 	return 0;
@@ -472,6 +491,38 @@ static void cell_encode(struct batch *batch, const struct cell *cell)
 					     cell->key_len);
 }
 
+static int by_key(const void *a, const void *b)
+{
+	const struct cell *x = *(struct cell *const *)a, *y = *(struct cell *const *)b;
+	int r = memcmp(x->key, y->key, x->key_len < y->key_len ? x->key_len : y->key_len);
+
+	return r ? r : (x->key_len > y->key_len) - (x->key_len < y->key_len);
+}
+
+/* In the order of keys: the memtable then looks for each place from that of the one before. */
+static void cells_encode(struct batch *batch)
+{
+	uint32_t count = 0;
+	struct cell **more;
+
+	if (batch->cell_count > batch->sorted_size) {
+		more = realloc(batch->sorted, batch->cell_count * sizeof(struct cell *));
+		if (!more) { /* any order will do */
+			for (struct cell *cell = batch->cells; cell; cell = cell->next_touched)
+				cell_encode(batch, cell);
+			return;
+		}
+		batch->sorted = more;
+		batch->sorted_size = batch->cell_count;
+	}
+	for (struct cell *cell = batch->cells; cell; cell = cell->next_touched)
+		batch->sorted[count++] = cell;
+	if (count)
+		qsort(batch->sorted, count, sizeof(struct cell *), by_key);
+	for (uint32_t i = 0; i < count; i++)
+		cell_encode(batch, batch->sorted[i]);
+}
+
 /* Raises the ceiling when the next batch could reach it: with this commit, which must then be synced. */
 static bool ceiling_encode(struct batch *batch)
 {
@@ -501,6 +552,15 @@ static void mark_all(struct batch *batch, bool done)
 	}
 }
 
+/* After a commit. Of what was deleted, that it is absent. */
+static void known_keep(struct batch *batch)
+{
+	for (const struct cell *cell = batch->cells; cell; cell = cell->next_touched)
+		if (cell->revision)
+			cache_put(&batch->known, cell->hash, cell->key, cell->key_len, cell->now,
+				  cell->revision);
+}
+
 int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_text)
 {
 	struct store *store = batch->store;
@@ -509,8 +569,7 @@ int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_
 
 	sync = sync && !batch->store->db_config.ephemeral;
 	if (batch->changed) {
-		for (struct cell *cell = batch->cells; cell; cell = cell->next_touched)
-			cell_encode(batch, cell);
+		cells_encode(batch);
 		usage_store(&batch->usage, batch->db, batch->rocks);
 		raised = ceiling_encode(batch);
 		sync = (sync || raised) && !batch->store->db_config.ephemeral;
@@ -538,6 +597,7 @@ int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_
 	if (raised)
 		batch->ceiling = batch->revision + STORE_CEILING_STEP;
 	usage_keep(&batch->usage);
+	known_keep(batch);
 	history_publish(&store->history, batch->changes, batch->change_count);
 	batch->change_count = 0; /* the history's */
 	/* Pairs with store_committed(): who reads this revision finds its changes in database and history. */
@@ -557,6 +617,7 @@ int batch_raise(struct batch *batch, uint64_t floor, char *reterr_text)
 
 	batch_begin(batch);
 	usage_forget(&batch->usage);
+	cache_clear(&batch->known);
 	r = db_get_raw(batch->db, DB_META, "ceiling", 7, bytes, sizeof(bytes), &len);
 	if (!r && len == sizeof(stored)) {
 		memcpy(&stored, bytes, sizeof(stored));

@@ -54,11 +54,14 @@ struct batch {
 	struct store *store;
 	struct db *db; /* set by the writer */
 	struct usage usage;
+	struct cache known;         /* what is in the database; nobody else changes it */
 	uint64_t revision, ceiling; /* last given; what may be given, as stored */
 	int64_t now_ms;
 	int64_t expiry_min_ms; /* no expiry in the database is earlier; INT64_MAX: there is none */
 
 	struct cell *buckets[BATCH_BUCKETS], *cells;
+	struct cell **sorted; /* memory for what cells_encode() sorts */
+	uint32_t cell_count, sorted_size;
 	struct undo *undo; /* of the write in work */
 	uint32_t undo_count, undo_size;
 	struct change **changes;

@@ -45,13 +45,29 @@ static void node_remove(struct cache *cache, struct cache_node **link)
 	free(node);
 }
 
-void cache_deinit(struct cache *cache)
+void cache_clear(struct cache *cache)
 {
 	for (size_t i = 0; cache->buckets && i <= cache->mask; i++)
 		while (cache->buckets[i])
 			node_remove(cache, &cache->buckets[i]);
+}
+
+void cache_deinit(struct cache *cache)
+{
+	cache_clear(cache);
 	free(cache->buckets);
 	cache->buckets = NULL;
+}
+
+/* What is written again and again costs no allocation. */
+static void node_replace(struct cache *cache, struct cache_node *node, struct store_entry *entry,
+			 uint64_t tag)
+{
+	cache->bytes -= node_bytes(node);
+	(void)store_entry_unref(node->entry);
+	node->entry = store_entry_ref(entry);
+	node->tag = tag;
+	cache->bytes += node_bytes(node);
 }
 
 static struct cache_node **find_link(struct cache *cache, uint64_t hash, const uint8_t *key,
@@ -98,6 +114,11 @@ void cache_put(struct cache *cache, uint64_t hash, const uint8_t *key, size_t ke
 
 	if (node && node->tag > tag)
 		return;
+	if (node && !(entry && entry->len > cache->bytes_max / PART_MAX)) {
+		node_replace(cache, node, entry, tag);
+		make_room(cache);
+		return;
+	}
 	if (node)
 		node_remove(cache, link);
 	if (entry && entry->len > cache->bytes_max / PART_MAX)

@@ -27,6 +27,7 @@ struct cache {
 };
 
 int cache_init(struct cache *cache, size_t bytes_max); /* 0 or -ENOMEM */
+void cache_clear(struct cache *cache);
 void cache_deinit(struct cache *cache);
 
 /* Borrowed until the next cache_put(). NULL: nothing known. */

@@ -122,6 +122,7 @@ static struct store_sizes with_defaults(const struct store_sizes *given)
 	DEFAULT(reads_max, 4096);
 	DEFAULT(read_bytes, 128 * MIB);
 	DEFAULT(client_cache, 16 * MIB);
+	DEFAULT(writer_cache, 8 * MIB);
 	DEFAULT(block_cache, 32 * MIB);
 	DEFAULT(write_buffer, 16 * MIB);
 	DEFAULT(history_events, 65536);

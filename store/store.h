@@ -83,6 +83,7 @@ struct store_sizes {
 	uint32_t reads_max;   /* reads that wait or run off their client, of all clients [4096] */
 	size_t read_bytes;    /* answers not yet released by store_*_deinit() [128 MiB] */
 	size_t client_cache;  /* bytes of each client's own cache [16 MiB] */
+	size_t writer_cache;  /* bytes of what the writer knows of the database [8 MiB] */
 	size_t block_cache;   /* bytes of RocksDB's cache: blocks, indexes and filters [32 MiB] */
 	size_t write_buffer;  /* bytes of a memtable; up to four are in memory [16 MiB] */
 	uint32_t history_events; /* changes remembered for watches [65536] */

@@ -12,6 +12,7 @@ DEFAULTS = {
     "SYSTEMS": server.SYSTEMS,
     "MODULES": {},
     "PROGRAMS": ("clove_kernel", "perf_load"),
+    "DISK_BYTES": 0,  # of a real file system, at most; 0: it matters not where files are
     "takes_part": lambda system, point, number: True,
 }
 
