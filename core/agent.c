@@ -111,6 +111,7 @@ static void agent_free(struct agent *agent)
 	spawn_options_deinit(&agent->options);
 	strv_deinit(&agent->prefixes);
 	quota_give(agent->user->owner, QUOTA_AGENTS);
+	quota_uncharge_stdin(agent->user->owner, agent->stdin_bytes);
 	(void)user_unref(agent->user);
 	agent_table_give_back(shard->kernel->agents, agent->entry);
 	list_unlink(&agent->link);
@@ -499,6 +500,11 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 	if (watched)
 		workspace_watch_begin(shard);
 	state_set(agent, AGENT_RUNNING);
+	/* It has it now, in a file of its own. */
+	if (agent->options.restart == RESTART_NEVER) {
+		free(agent->options.input);
+		agent->options.input = NULL;
+	}
 	log_info("agent-started", "id=%u name=%s pid=%d profile=%s incarnation=%u", agent->id,
 		 agent->options.name, agent->program, profile_name(agent->options.profile),
 		 agent->incarnation);
@@ -612,6 +618,8 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	spawn->descriptors = 0;
 	spawn->options = (struct spawn_options){0};
 	spawn->counted = false;
+	agent->stdin_bytes = spawn->stdin_bytes;
+	spawn->stdin_bytes = 0;
 	agent_home_init(&spawn->home);
 	agent->report_fd = -1;
 	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;
