@@ -900,6 +900,21 @@ def test_what_is_restarted_counts_as_started(start_kernel, io):
     assert 10 < lives <= 2 * (time.monotonic() - begin) + 5, lives
 
 
+def test_agents_that_end_together_are_restarted_one_after_the_other(start_kernel, io):
+    """What their owner may not have at once costs none of them one of its restarts."""
+    kernel = start_kernel(io=io, cores=2, env={"CLOVE_OWNER_FILES": "1"})
+    ada = ADA.connect(kernel)
+    policy = {"sandboxed": False, "restart_policy": "on-failure", "max_restarts": 1}
+    agents = [ada.call("SPAWN", f"a{n}", ["sleep", "1000"], policy) for n in range(12)]
+    for agent in agents:
+        os.kill(agent["pid"], signal.SIGKILL)
+
+    def again() -> list[int]:
+        return [agent["incarnation"] for agent in ada.call("LIST") if agent["state"] == "running"]
+
+    wait_until(lambda: again() == [2] * 12, "all are back", 30)
+
+
 def test_the_standard_input_of_agents_is_bounded(kernel, ada, bob):
     def spawn(client: Client, name: str, **options: object) -> None:
         client.call("SPAWN", name, ["sleep", "1000"], {"sandboxed": False, "stdin": bytes(1 << 20), **options})
