@@ -112,6 +112,7 @@ static void agent_free(struct agent *agent)
 	spawn_options_deinit(&agent->options);
 	strv_deinit(&agent->prefixes);
 	quota_give(agent->user->owner, QUOTA_AGENTS);
+	quota_uncharge_stdin(agent->user->owner, agent->stdin_bytes);
 	(void)user_unref(agent->user);
 	agent_table_give_back(shard->kernel->agents, agent->entry);
 	list_unlink(&agent->link);
@@ -259,46 +260,57 @@ static void home_drop(struct file_task *task)
 	container_of(task, struct agent, opening.task)->preparing = false;
 }
 
-/* False when its owner has started as much as it may for now: then it waits on. */
-static bool may_restart(struct agent *agent)
+/* What its owner lacks for now is no failure of the agent: it is tried again. False without memory. */
+static bool restart_later(struct agent *agent)
 {
 	struct shard *shard = agent->shard;
-	struct fault fault;
 
-	return !quota_launch(shard->kernel->config, agent->user->owner, shard->now_ns, &fault) ||
-	       timer_set(&shard->timers, &agent->timer,
-			 shard->now_ns + BACKOFF_FIRST_MS * CLOCK_NS_PER_MS, on_timer);
+	return !timer_set(&shard->timers, &agent->timer,
+			  shard->now_ns + BACKOFF_FIRST_MS * CLOCK_NS_PER_MS, on_timer);
 }
 
-static void restart(struct agent *agent)
+/* All it takes but the home, which is on its way. WIRE_OK, or a code with @fault filled and nothing done. */
+static enum wire_error restart_prepare(struct agent *agent, struct fault *fault)
 {
-	struct fault fault;
+	struct shard *shard = agent->shard;
+	enum wire_error code =
+		quota_launch(shard->kernel->config, agent->user->owner, shard->now_ns, fault);
 
-	if (!may_restart(agent))
-		return;
-	/* Those that were on their way when the others were ended. */
-	children_kill(agent->shard, agent->id);
-	agent->incarnation++;
-	agent->restarts++;
-	agent->fault.code = WIRE_OK;
-	agent->lost = false;
-	state_set(agent, AGENT_STARTING);
-	if (!descriptors_take(&agent->shard->kernel->descriptors, &agent->descriptors,
-			      agent_descriptors(&agent->options))) {
-		(void)fault_set(&agent->fault, WIRE_BUSY, "no descriptors for another agent");
-		life_end(agent);
-		return;
-	}
+	if (code)
+		return code;
+	if (!descriptors_take(&shard->kernel->descriptors, &agent->descriptors,
+			      agent_descriptors(&agent->options)))
+		return fault_set(fault, WIRE_BUSY, "no descriptors for another agent");
 	agent->opening = (struct home_task){
 		.task = {.done = home_done, .drop = home_drop},
 		.options = &agent->options,
 		.home = &agent->home,
 		.fault = &agent->fault,
 	};
-	agent->preparing = true;
-	if (!agent_home_open(agent->shard, agent->user, &agent->opening, &fault))
+	agent->fault.code = WIRE_OK;
+	code = agent_home_open(shard, agent->user, &agent->opening, fault);
+	if (code)
+		descriptors_release(agent, 0);
+	return code;
+}
+
+static void restart(struct agent *agent)
+{
+	enum wire_error code;
+	struct fault fault;
+
+	code = restart_prepare(agent, &fault);
+	if (code == WIRE_BUSY && restart_later(agent))
 		return;
-	agent->preparing = false;
+	/* Those that were on their way when the others were ended. */
+	children_kill(agent->shard, agent->id);
+	agent->incarnation++;
+	agent->restarts++;
+	agent->lost = false;
+	state_set(agent, AGENT_STARTING);
+	agent->preparing = !code;
+	if (!code)
+		return;
 	agent->fault = fault;
 	life_end(agent);
 }
@@ -486,6 +498,11 @@ static void launched(struct agent *agent, const struct launch_reply *reply)
 	if (watched)
 		workspace_watch_begin(shard);
 	state_set(agent, AGENT_RUNNING);
+	/* It has it now, in a file of its own. */
+	if (agent->options.restart == RESTART_NEVER) {
+		free(agent->options.input);
+		agent->options.input = NULL;
+	}
 	log_info("agent-started", "id=%u name=%s pid=%d profile=%s incarnation=%u", agent->id,
 		 agent->options.name, agent->program, profile_name(agent->options.profile),
 		 agent->incarnation);
@@ -599,6 +616,8 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	spawn->descriptors = 0;
 	spawn->options = (struct spawn_options){0};
 	spawn->counted = false;
+	agent->stdin_bytes = spawn->stdin_bytes;
+	spawn->stdin_bytes = 0;
 	agent_home_init(&spawn->home);
 	agent->report_fd = -1;
 	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;

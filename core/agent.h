@@ -57,6 +57,7 @@ struct agent {
 	uint32_t window_restarts;
 	struct timer timer;        /* wall clock, then grace, then pause before a restart */
 	struct timer retry;        /* of a signal that found the channel full */
+	size_t stdin_bytes;        /* charged to its owner */
 	bool kill_wanted;          /* no restart */
 	unsigned signals_out;      /* on their way to the launcher: no reaping */
 	bool launching, lost;      /* asked for; the launcher has died */
@@ -86,8 +87,9 @@ struct agent_spawn {
 	struct home_task opening;
 	struct user *user; /* a reference */
 	uint32_t owner, parent, rights;
-	uint32_t tied; /* id of the client it shall end with; 0: none */
-	bool counted;  /* one of its owner's live agents; then the agent's own */
+	uint32_t tied;      /* id of the client it shall end with; 0: none */
+	bool counted;       /* one of its owner's live agents; then the agent's own */
+	size_t stdin_bytes; /* charged; likewise */
 	struct shard *place;
 	struct spawn_options options;
 	struct agent_home home;

@@ -186,6 +186,7 @@ static void spawn_free(struct errand *errand)
 	agent_home_deinit(&spawn->home);
 	if (spawn->counted)
 		quota_give(spawn->user->owner, QUOTA_AGENTS);
+	quota_uncharge_stdin(spawn->user->owner, spawn->stdin_bytes);
 	(void)user_unref(spawn->user);
 	free(spawn);
 }
@@ -357,6 +358,21 @@ static enum wire_error spawn_go(struct call *call, struct agent_spawn *spawn)
 	return WIRE_OK;
 }
 
+/* One that may restart needs it again: a copy of what it has is kept. */
+static enum wire_error stdin_charge(struct agent_spawn *spawn, struct fault *fault)
+{
+	const struct spawn_options *o = &spawn->options;
+	size_t bytes = (size_t)o->input_len * (o->restart == RESTART_NEVER ? 1 : 2);
+
+	if (!quota_charge_stdin(spawn->user->owner, bytes))
+		return fault_set(
+			fault, WIRE_BUSY,
+			"user %u has %d MiB of stdin in live agents, which is all it may; use a file",
+			spawn->owner, LIMIT_OWNER_STDIN_BYTES >> 20);
+	spawn->stdin_bytes = bytes;
+	return WIRE_OK;
+}
+
 enum wire_error call_spawn(struct call *call)
 {
 	struct conn *conn = call->conn;
@@ -411,6 +427,8 @@ enum wire_error call_spawn(struct call *call)
 		code = quota_take(kernel->config, spawn->user->owner, QUOTA_AGENTS, &call->fault);
 		spawn->counted = !code;
 	}
+	if (!code)
+		code = stdin_charge(spawn, &call->fault);
 	if (!code)
 		code = spawn_go(call, spawn);
 	if (code)

@@ -34,8 +34,9 @@ enum {
 	LIMIT_OWNER_HOMES = 16384, /* directories of sandboxed agents; each has a uid of the host */
 	LIMIT_OWNER_LAUNCH_RATE =
 		100, /* a second, restarts included; the launcher manages several hundred */
-	LIMIT_LAUNCH_BURST_S = 2,     /* seconds' worth at once */
-	LIMIT_OWNER_BYTES = 64 << 20, /* input, output and file contents held for it */
+	LIMIT_LAUNCH_BURST_S = 2,           /* seconds' worth at once */
+	LIMIT_OWNER_BYTES = 64 << 20,       /* input, output and file contents held for it */
+	LIMIT_OWNER_STDIN_BYTES = 64 << 20, /* of live agents; twice that of one that may restart */
 
 	/* One pass: how much one connection may take before the others get their turn. */
 	LIMIT_FRAMES_PER_PASS = 128,

@@ -66,19 +66,39 @@ enum wire_error quota_launch(const struct config *config, struct owner *owner, u
 	return WIRE_OK;
 }
 
+static bool charge(const struct owner *owner, _Atomic size_t *used, size_t bytes, size_t max)
+{
+	size_t before = atomic_fetch_add_explicit(used, bytes, memory_order_relaxed);
+
+	if (owner->is_operator || before + bytes <= max)
+		return true;
+	(void)atomic_fetch_sub_explicit(used, bytes, memory_order_relaxed);
+	return false;
+}
+
+static void uncharge(_Atomic size_t *used, size_t bytes)
+{
+	size_t before = atomic_fetch_sub_explicit(used, bytes, memory_order_relaxed);
+
+	CHECK(before >= bytes);
+}
+
 bool quota_charge(struct owner *owner, size_t bytes)
 {
-	size_t before = atomic_fetch_add_explicit(&owner->quota.bytes, bytes, memory_order_relaxed);
-
-	if (owner->is_operator || before + bytes <= LIMIT_OWNER_BYTES)
-		return true;
-	quota_uncharge(owner, bytes);
-	return false;
+	return charge(owner, &owner->quota.bytes, bytes, LIMIT_OWNER_BYTES);
 }
 
 void quota_uncharge(struct owner *owner, size_t bytes)
 {
-	size_t before = atomic_fetch_sub_explicit(&owner->quota.bytes, bytes, memory_order_relaxed);
+	uncharge(&owner->quota.bytes, bytes);
+}
 
-	CHECK(before >= bytes);
+bool quota_charge_stdin(struct owner *owner, size_t bytes)
+{
+	return charge(owner, &owner->quota.stdin_bytes, bytes, LIMIT_OWNER_STDIN_BYTES);
+}
+
+void quota_uncharge_stdin(struct owner *owner, size_t bytes)
+{
+	uncharge(&owner->quota.stdin_bytes, bytes);
 }

@@ -31,6 +31,7 @@ struct quota {
 	_Atomic uint64_t launches_ns; /* up to when its launches are paid for */
 	_Atomic size_t state_bytes;   /* of requests to the store at work */
 	_Atomic size_t bytes; /* input, output, results unread and file contents held for it */
+	_Atomic size_t stdin_bytes; /* of its live agents */
 };
 
 /* Takes one. WIRE_OK, or WIRE_BUSY with @fault filled and nothing taken. */
@@ -45,3 +46,7 @@ enum wire_error quota_launch(const struct config *config, struct owner *owner, u
 /* Memory. False when it would be too much. */
 bool quota_charge(struct owner *owner, size_t bytes);
 void quota_uncharge(struct owner *owner, size_t bytes);
+
+/* The same for what live agents have as their standard input, which lasts. */
+bool quota_charge_stdin(struct owner *owner, size_t bytes);
+void quota_uncharge_stdin(struct owner *owner, size_t bytes);

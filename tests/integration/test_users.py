@@ -903,6 +903,42 @@ def test_what_is_restarted_counts_as_started(start_kernel, io):
     assert 10 < lives <= 2 * (time.monotonic() - begin) + 5, lives
 
 
+def test_agents_that_end_together_are_restarted_one_after_the_other(start_kernel, io):
+    """What their owner may not have at once costs none of them one of its restarts."""
+    kernel = start_kernel(io=io, cores=2, env={"CLOVE_OWNER_FILES": "1"})
+    ada = ADA.connect(kernel)
+    policy = {"sandboxed": False, "restart_policy": "on-failure", "max_restarts": 1}
+    agents = [ada.call("SPAWN", f"a{n}", ["sleep", "1000"], policy) for n in range(12)]
+    for agent in agents:
+        os.kill(agent["pid"], signal.SIGKILL)
+
+    def again() -> list[int]:
+        return [agent["incarnation"] for agent in ada.call("LIST") if agent["state"] == "running"]
+
+    wait_until(lambda: again() == [2] * 12, "all are back", 30)
+
+
+def test_the_standard_input_of_agents_is_bounded(kernel, ada, bob):
+    def spawn(client: Client, name: str, **options: object) -> None:
+        client.call("SPAWN", name, ["sleep", "1000"], {"sandboxed": False, "stdin": bytes(1 << 20), **options})
+
+    for n in range(60):
+        spawn(ada, f"a{n}")
+    spawn(ada, "restarts-0", restart_policy="always")
+    spawn(ada, "restarts-1", restart_policy="always")
+    error = ada.refused("SPAWN", "more", ["true"], {"sandboxed": False, "stdin": b"x"})
+    assert error.code == "BUSY" and "64 MiB of stdin" in error.message
+    assert ada.call("NOOP", bytes(1 << 20)) == bytes(1 << 20)  # what is in transit has its own
+    assert run(ada, "none", ["true"], sandboxed=False) == ""
+    spawn(bob, "his")
+    kib = int(Path(f"/proc/{kernel.pid}/status").read_text().split("VmRSS:")[1].split()[0])
+    assert kernels.is_sanitized() or kib < 40 << 10, kib  # two copies, and what was in transit
+    ada.call("KILL", "restarts-0")
+    for n in range(2):
+        spawn(ada, f"b{n}")
+    assert ada.refused("SPAWN", "more", ["true"], {"sandboxed": False, "stdin": b"x"}).code == "BUSY"
+
+
 def test_unread_input_of_one_does_not_use_up_what_others_need(kernel, bob, directory):
     """Whole megabytes of frames that never end."""
     part = wire.HEADER.pack(wire.BODY_MAX, wire.number_of("NOOP"), 0, 1) + bytes(wire.BODY_MAX - 1)
