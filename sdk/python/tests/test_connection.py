@@ -273,6 +273,17 @@ def test_a_child_that_disconnects_leaves_the_parents_connection_alone(client):
     assert client.noop("parent") == "parent"
 
 
+def test_a_watch_stays_with_the_process_that_began_it(client):
+    with client.watch("forked") as watch:
+        client.store("forked", 1)
+        told = in_child(lambda: watch.next(5))
+        assert told.startswith("ConnectionError: ") and "stays with the process" in told
+        assert in_child(watch.close) == "None"
+        client.store("forked", 2)
+        assert [watch.next(5).value, watch.next(5).value] == [1, 2]
+    client.delete_key("forked")
+
+
 def test_a_fork_while_threads_use_the_client(client):
     stop = threading.Event()
 
@@ -326,6 +337,21 @@ def test_threads_that_open_an_inherited_connection_at_once_get_one_transport(inh
         thread.join(10)
     assert len({id(client._transport) for client in clients}) == 1
     assert len({client.agent_id for client in clients}) == 1
+
+
+def test_a_watch_ends_with_its_client_not_with_the_shared_connection(inherited):
+    with CloveClient() as two:
+        with CloveClient() as one:
+            watch, other = one.watch("a"), two.watch("a")
+            for each in (watch, other):
+                assert each.next(0) is None
+            assert len(one._transport._table.waiting) == 2
+        assert len(two._transport._table.waiting) == 1
+        with pytest.raises(clove_sdk.ConnectionError):
+            watch.next(5)
+        two.store("a", 1)
+        assert other.next(5).value == 1
+        two.delete_key("a")
 
 
 def test_an_inherited_connection_that_ended(inherited):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from clove_sdk import (
@@ -15,6 +16,9 @@ from clove_sdk import (
     ConnectionError,
     FetchResult,
     InvalidArgument,
+    OutOfRange,
+    StoreFailed,
+    TooLarge,
     ValidationError,
     WrongType,
 )
@@ -93,10 +97,31 @@ def test_a_transaction_is_sent_at_the_end_of_its_block(state):
         changes.put("b", 1)
         raise ZeroDivisionError
     assert not state.fetch("b").found
+
+
+def test_a_transaction_is_sent_once_whatever_came_of_it(state):
+    with state.transaction() as changes:
+        changes.incr("n")
+        assert changes.commit().operations[0].value == 1
+        for add in (lambda: changes.put("late", 1), lambda: changes.check("n", if_exists=True), changes.commit):
+            with pytest.raises(ValidationError, match="was sent"):
+                add()
+    with state.transaction() as changes:
+        changes.incr("n")
+        changes.check("n", if_version=0)
+        with pytest.raises(Conflict):
+            changes.commit()
+        state.delete_key("n")
+    assert changes.result is None and not state.fetch("n").found
+
+
+def test_nothing_to_change_is_not_sent(state):
+    before = state.store("key", 1).version
     with state.transaction() as changes:
         pass
-    with pytest.raises(ValidationError, match="was committed"):
-        changes.commit()
+    assert changes.result == state.mset({}) and changes.result
+    assert (changes.result.version, changes.result.durability, changes.result.operations) == (0, "none", [])
+    assert state.store("key", 1).version == before + 1
 
 
 @pytest.mark.parametrize("add", [
@@ -161,14 +186,165 @@ def test_what_does_not_fit_here_is_asked_for_again(kernel, state, monkeypatch):
         assert watch.next(0.05) is None
 
 
-def test_a_watch_that_was_forgotten_says_so(state):
-    for wrong in ({"key": "a", "prefix": "a"}, {}, {"key": 5}, {"key": "a", "after": -1}, {"key": "a", "scope": "x"}):
-        with pytest.raises(ValidationError):
-            state.watch(**wrong)
-    with pytest.raises(Compacted), state.watch("key", after=2**60):
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"key": "a", "prefix": "a"}, "^give either key or prefix"), ({}, "^give either key or prefix"),
+    ({"key": 5}, "^key "), ({"key": "\ud800"}, "^key "), ({"prefix": 5}, "^prefix "), ({"key": "a", "scope": "x"}, "^scope "),
+    ({"key": "a", "after": -1}, "^after "), ({"key": "a", "after": "1"}, "^after "), ({"key": "a", "after": True}, "^after "),
+    # The version of a key that does not exist: the kernel takes it for "from now on", and what came since would be missed.
+    ({"key": "a", "after": 0}, "^after .* begin the watch, then read"),
+])
+def test_what_cannot_be_watched_is_refused_at_once(wrong, message):
+    for kind in (CloveClient, AsyncCloveClient):
+        with pytest.raises(ValidationError, match=message):
+            kind("/none").watch(**wrong)
+
+
+def test_wrong_timeouts_of_a_watch(state):
+    with state.watch("key") as watch:
+        for wrong in (-1, "1", True, float("nan")):
+            with pytest.raises(ValidationError, match="^timeout "):
+                watch.next(wrong)
+
+
+def test_read_within_a_watch_and_none_is_missed(kernel, state):
+    """Also of a key that does not exist, and of one that was stored long ago: neither has a version to watch from."""
+    state.store("old", 1)
+    for n in range(70):
+        state.mset({f"n{m}": n for m in range(1000)})
+    old = state.fetch("old")
+    with pytest.raises(Compacted), state.watch("old", after=old.version):
         pass
-    with state.watch("key") as watch, pytest.raises(ValidationError, match="timeout"):
-        watch.next(-1)
+    with CloveClient(kernel.path) as writer:
+        for key in ("old", "absent"):
+            with state.watch(key) as watch:
+                writer.store(key, "meanwhile")
+                read = state.fetch(key)
+                writer.store(key, "later")
+                changes = [watch.next(5), watch.next(5)]
+            assert [change.value for change in changes if change.version > read.version] == ["later"]
+
+
+def test_who_stops_within_a_transaction_goes_on_from_before_it(state):
+    before = state.store("a0", 0).version
+    made = state.mset({"a1": 1, "a2": 2, "a3": 3})
+    with state.watch(prefix="a", after=before) as watch:
+        assert next(watch).key == "a1" and watch.version == made.version == before + 1
+    with state.watch(prefix="a", after=watch.version - 1) as again:
+        assert [next(again).key for _ in range(3)] == ["a1", "a2", "a3"]
+
+
+def test_a_watch_tells_of_expiry(state):
+    with state.watch("key") as watch:
+        stored = state.store("key", 1, ttl=0.05)
+        assert next(watch).change == "stored"
+        expired = watch.next(10)
+        assert (expired.change, expired.value) == ("expired", None) and expired.version > stored.version
+
+
+def test_who_never_takes_is_told_so_and_harms_nobody(kernel, state):
+    """Here a bounded number waits while another call reads; then in the kernel, which forgets."""
+    with CloveClient(kernel.path) as writer, state.watch(prefix="k") as watch:
+        for n in range(70):
+            writer.mset({f"k{m}": n for m in range(1000)})
+            state.noop(n)
+        assert 0 < len(watch._open[1].chunks) <= Stream.CHUNKS_MAX
+        told = 0
+        with pytest.raises(Compacted):
+            for _ in watch:
+                told += 1
+        assert told >= Stream.CHUNKS_MAX
+        with pytest.raises(ConnectionError, match="closed"):
+            next(watch)
+        assert state.noop("goes on") == "goes on"
+
+
+def test_large_changes_that_are_not_taken_are_bounded_by_their_bytes(kernel, state, monkeypatch):
+    monkeypatch.setattr(Stream, "BYTES_MAX", 1 << 20)
+    with CloveClient(kernel.path) as writer, state.watch("key") as watch:
+        for n in range(12):
+            writer.store("key", [n, b"x" * 500_000])
+            state.noop(n)
+        assert watch._open[1].size <= 2 << 20
+        assert [next(watch).value[0] for _ in range(12)] == list(range(12))
+
+
+def test_closing_a_watch_wakes_who_waits_for_it(state):
+    told: list[str] = []
+
+    def follow(watch):
+        try:
+            next(watch)
+        except ConnectionError as error:
+            told.append(str(error))
+
+    watches = [state.watch("key").__enter__() for _ in range(3)]
+    threads = [threading.Thread(target=follow, args=[watch], daemon=True) for watch in watches]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    for watch, thread in zip(watches, threads):
+        watch.close()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(told) == 3 and all("closed" in text for text in told)
+    assert not state._transport._table.waiting and state.noop("next") == "next"
+
+
+def test_closing_a_watch_wakes_a_task_that_waits_for_it(kernel):
+    async def main():
+        async with AsyncCloveClient(kernel.path) as client:
+            watch = await client.watch("key").__aenter__()
+            task = asyncio.create_task(watch.next())
+            await asyncio.sleep(0.05)
+            await watch.close()
+            with pytest.raises(ConnectionError, match="closed"):
+                await asyncio.wait_for(task, 10)
+            assert not client._transport._table.waiting
+
+    asyncio.run(main())
+
+
+def test_a_task_that_gives_up_waiting_loses_no_change(kernel):
+    async def main():
+        async with AsyncCloveClient(kernel.path) as client, client.watch("key") as watch:
+            async def write():
+                for n in range(300):
+                    await client.store("key", n)
+                    await asyncio.sleep(0.001)
+
+            writing = asyncio.create_task(write())
+            told, given_up = [], 0
+            while len(told) < 300:
+                try:
+                    told.append((await asyncio.wait_for(watch.next(), 0.0005)).value)
+                except asyncio.TimeoutError:
+                    given_up += 1
+            await writing
+            assert told == list(range(300)) and given_up
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("call", "error"), [
+    (lambda c: c.store("", 1), InvalidArgument), (lambda c: c.fetch(b""), InvalidArgument),
+    (lambda c: c.watch("").next(0), InvalidArgument), (lambda c: c.store("x" * 1025, 1), TooLarge),
+    (lambda c: c.store("x", b"x" * (1 << 20)), TooLarge), (lambda c: c.store("x", b"x" * (2 << 20)), TooLarge),
+    (lambda c: c.mget(["x"] * 1025), TooLarge), (lambda c: c.mset({f"x{n}": 1 for n in range(1025)}), TooLarge),
+    (lambda c: c.incr("x", float("nan")), OutOfRange), (lambda c: c.append("x", 5), WrongType),
+    (lambda c: c.backup("/tmp"), InvalidArgument), (lambda c: c.restore("/no/such/backup"), StoreFailed),
+])
+def test_what_the_kernel_refuses_changes_nothing(state, call, error):
+    with pytest.raises(error):
+        call(state)
+    assert state.list_keys().keys == [] and state.noop("next") == "next"
+
+
+def test_a_number_of_64_bits_and_no_more(state):
+    for at, step in ((2**64 - 1, 1), (-(2**63), -1)):
+        state.store("n", at)
+        with pytest.raises(OutOfRange):
+            state.incr("n", step)
+        assert state.fetch("n").value == at
 
 
 def test_threads_watch_and_call_on_one_connection(kernel, state):

@@ -61,6 +61,7 @@ class AsyncBaseClient:
         self._info: KernelInfo | None = None
         self._closed = False
         self._started: dict[int, _Started] = {}
+        self._streams: set[StreamRequest] = set()
         self._async_ids = itertools.count(1)
 
     @property
@@ -95,13 +96,15 @@ class AsyncBaseClient:
         """Closes the connection; an inherited one stays open. Results not collected are gone."""
         self._closed = True
         transport, self._transport = self._transport, None
-        started = list(self._started.values())
+        open_requests: list[Request] = [e.request for e in self._started.values() if e.request]
+        open_requests += self._streams
         self._started.clear()
+        self._streams.clear()
         if transport is None:
             return
-        for entry in started:
-            if entry.request and transport.usable:
-                await transport.abandon(entry.request)
+        for request in open_requests:
+            if transport.usable:
+                await transport.abandon(request)
         await transport.close()
 
     async def __aenter__(self: Self) -> Self:
@@ -148,6 +151,7 @@ class AsyncBaseClient:
         if transport.forked:
             # The requests in flight are the parent's, and so are their answers.
             self._started.clear()
+        self._streams.clear()
         await transport.close()
         self._transport = None
 
@@ -188,7 +192,13 @@ class AsyncBaseClient:
         except BaseException:
             await transport.abandon(request)
             raise
+        self._streams.add(request)
         return transport, request
+
+    async def _end_stream(self, transport: AsyncTransport, stream: StreamRequest) -> None:
+        self._streams.discard(stream)
+        if transport.usable:
+            await transport.abandon(stream)
 
     async def _start(self, call: Call[ExecResult], request_id: int | None) -> int:
         """Sends a call for poll_async() to collect; returns the number it goes by."""

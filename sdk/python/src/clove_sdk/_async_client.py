@@ -528,7 +528,8 @@ class AsyncCloveClient(AsyncBaseClient):
         durable: bool = False,
     ) -> TransactionResult:
         """Several store(), all or none and for every reader at once; up to 1024."""
-        return await self._call(_state_calls.mset(values, scope, ttl, durable))
+        call = _state_calls.mset(values, scope, ttl, durable)
+        return await self._call(call) if values else _state_calls.nothing_changed()
 
     def transaction(self, *, durable: bool = False) -> AsyncTransaction:
         """Changes of several keys, all or none: collected in a "with" block and sent at its end."""
@@ -559,8 +560,9 @@ class AsyncCloveClient(AsyncBaseClient):
     ) -> AsyncWatch:
         """Changes of a key, or of all with a prefix ("": of the scope), as they happen; a "with" block and an iterator.
 
-        after: tells what happened behind this version, of a fetch() or of a change told before, so that none is
-        missed; Compacted when the kernel has forgotten some of it.
+        To read and miss nothing, begin the watch and then read: changes up to the version read are in what was read.
+        after: begins with what happened behind this version, from 1, of a change told before, to go on where
+        another watch ended; Compacted when the kernel has forgotten some of it: begin one without after, read again.
         """
         return AsyncWatch(self, _state_calls.watch(key, prefix, scope, after), after)
 

@@ -146,8 +146,12 @@ class AsyncTransport(asyncio.Protocol):
 
     async def abandon(self, pending: Request) -> None:
         """Forgets a request and tells the kernel so; its late answer is discarded. Does not wait."""
-        if self._table.waiting.pop(pending.id, None) is not None and not self._lost:
-            self._stream.write(self._table.connection.abandon(pending.id))
+        frame = self._table.abandon(pending)
+        if frame is None:
+            return
+        _wake(pending)
+        if not self._lost:
+            self._stream.write(frame)
 
     async def close(self) -> None:
         """Ends the connection and every wait on it; a shared one for its last user, and not its stream."""

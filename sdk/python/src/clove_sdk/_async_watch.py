@@ -11,6 +11,7 @@ from ._async_transport import AsyncTransport, StreamRequest
 from ._calls import Call
 from ._errors_base import ConnectionError
 from ._protocol import Chunk
+from .errors import Compacted
 from .state import Change
 
 if TYPE_CHECKING:
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 class AsyncWatch:
     """Changes of a key, or of all keys with a prefix, as they happen: iterate over it.
 
-    It begins with its "with" block, or else with the first change asked for, and ends with the block or close().
-    What is not taken waits here up to a bound, then in the kernel, which remembers the latest changes only:
-    Compacted is raised when one was forgotten before it was told. version: of the last change told; a watch with
-    after=version goes on behind it.
+    It begins with its "with" block, or else with the first change asked for, and ends with the block, close(), which
+    any thread or task may call, or its client. One thread or task at a time may take changes. What is not taken
+    waits here up to a bound, then in the kernel, which remembers the latest changes only: Compacted is raised when
+    one was forgotten before it was told, and the watch has ended.
+
+    version: of the last change told; a watch with after=version goes on behind it. The changes of one transaction
+    share a version: who stops among them goes on with after=version - 1, and is told the first of them again.
     """
 
     def __init__(
@@ -31,15 +35,14 @@ class AsyncWatch:
     ) -> None:
         self._client = client
         self._call = call
-        self._transport: AsyncTransport | None = None
-        self._stream: StreamRequest | None = None
+        self._open: tuple[AsyncTransport, StreamRequest] | None = None
         self._closed = False
         self._told = 0  # changes of the latest version: those of one transaction share it
         self._skip = 0
         self.version = after
 
     async def __aenter__(self) -> AsyncWatch:
-        if self._stream is None:
+        if self._open is None:
             await self._begin()
         return self
 
@@ -60,22 +63,24 @@ class AsyncWatch:
         return change
 
     async def next(self, timeout: float | None = None) -> Change | None:
-        """The next change; None when there is none within timeout seconds (None: waits for ever)."""
+        """The next change; None when there is none within timeout seconds (None: waits for ever).
+
+        Compacted; ConnectionError when it was closed, also meanwhile; Busy when it cannot go on just now.
+        """
         seconds = _state_calls.watch_timeout(timeout)
         while True:
-            if self._stream is None:
-                await self._begin()
-            assert self._stream is not None and self._transport is not None
-            answer = await self._transport.next(self._stream, seconds)
+            transport, stream = self._open or await self._begin()
+            if transport.forked:
+                raise ConnectionError("a watch stays with the process that began it: begin another")
+            answer = await transport.next(stream, seconds)
             if answer is None:
-                if not self._stream.overflowed:
+                if not stream.overflowed:
                     return None
                 # More came than is kept here. The kernel has it still, or says that it has not.
                 await self._end()
                 continue
             if not isinstance(answer, Chunk):
-                self._stream = None
-                self._closed = True
+                await self.close()
                 self._call.result(answer)  # an error reply: raises
                 raise ConnectionError("the watch has ended")
             change = self._call.decode_chunk(answer)
@@ -87,20 +92,27 @@ class AsyncWatch:
         self._closed = True
         await self._end()
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> tuple[AsyncTransport, StreamRequest]:
         if self._closed:
-            raise ConnectionError("this watch is closed: make another with after=version")
+            raise ConnectionError("this watch is closed: begin another")
         self._skip = self._told
         # The changes of a version may have been told in part: from before it, less those.
         after = self.version - 1 if self._told and self.version else self.version
-        self._transport, self._stream = await self._client._open_stream(
-            _state_calls.watch_from(self._call, after)
-        )
+        try:
+            begun = await self._client._open_stream(_state_calls.watch_from(self._call, after))
+        except Compacted:
+            self._closed = True
+            raise
+        self._open = begun
+        if self._closed:  # by another thread or task
+            await self._end()
+            raise ConnectionError("this watch was closed")
+        return begun
 
     async def _end(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None and self._transport is not None and self._transport.usable:
-            await self._transport.abandon(stream)
+        begun, self._open = self._open, None
+        if begun is not None:
+            await self._client._end_stream(*begun)
 
     def _seen(self, change: Change) -> bool:
         if change.version == self.version:

@@ -7,7 +7,7 @@ import copy
 from collections import deque
 from typing import Generic, TypeVar
 
-from ._errors_base import CloveError, ConnectionLost, ProtocolError
+from ._errors_base import CloveError, ConnectionError, ConnectionLost, ProtocolError
 from ._protocol import Chunk, Connection, ErrorReply, Event, Push, Reply
 
 W = TypeVar("W")
@@ -108,6 +108,13 @@ class Table(Generic[W]):
         pending = self.waiting.pop(event.id)
         pending.answer = event
         return pending
+
+    def abandon(self, pending: Pending[W]) -> bytes | None:
+        """Forgets a request, which ends for whoever still waits; what to send, None if it is over already."""
+        if self.waiting.pop(pending.id, None) is None:
+            return None
+        pending.answer = ConnectionError("closed while something waited for it")
+        return self.connection.abandon(pending.id)
 
     def fail(self, error: CloveError) -> list[Pending[W]]:
         """Completes every request with error."""

@@ -208,6 +208,17 @@ class Operations:
 
     def __init__(self) -> None:
         self.rows: list[list[object]] = []
+        self.sent = False
+
+    def send(self) -> list[list[object]]:
+        """All of them, once. ValidationError the second time."""
+        self._check()
+        self.sent = True
+        return self.rows
+
+    def _check(self) -> None:
+        if self.sent:
+            raise ValidationError("this transaction was sent already: make another")
 
     def add(
         self,
@@ -219,6 +230,7 @@ class Operations:
         if_version: int | None,
         if_exists: bool | None,
     ) -> None:
+        self._check()
         if if_version is not None and if_exists is not None:
             raise ValidationError("if_version and if_exists: give one of both")
         condition: object = version("if_version", if_version)
@@ -231,6 +243,11 @@ class Operations:
 
 def transact(rows: Sequence[Sequence[object]], durable: bool) -> Call[TransactionResult]:
     return Call(SyscallOp.TRANSACT, [rows, _arguments.flag("durable", durable)], _transacted)
+
+
+def nothing_changed() -> TransactionResult:
+    """Of a transaction without operations, which is not sent."""
+    return TransactionResult(0, "none")
 
 
 def mset(
@@ -315,9 +332,15 @@ def watch(
     if (at is None) == (prefix is None):
         raise ValidationError("give either key or prefix")
     place = key("key", at) if prefix is None else key("prefix", prefix)
+    after = version("after", after)
+    if after == 0:
+        # The kernel takes it for "from now on".
+        raise ValidationError(
+            "after must be a version from 1 on; a key that does not exist has none: begin the watch, then read"
+        )
     return Call(
         SyscallOp.WATCH,
-        [place, scope(where, "global"), prefix is not None, version("after", after)],
+        [place, scope(where, "global"), prefix is not None, after],
         _change,
         None,
     )

@@ -62,6 +62,7 @@ class BaseClient:
         self._info: KernelInfo | None = None
         self._closed = False
         self._started: dict[int, _Started] = {}
+        self._streams: set[StreamRequest] = set()
         self._async_ids = itertools.count(1)
 
     @property
@@ -96,13 +97,15 @@ class BaseClient:
         """Closes the connection; an inherited one stays open. Results not collected are gone."""
         self._closed = True
         transport, self._transport = self._transport, None
-        started = list(self._started.values())
+        open_requests: list[Request] = [e.request for e in self._started.values() if e.request]
+        open_requests += self._streams
         self._started.clear()
+        self._streams.clear()
         if transport is None:
             return
-        for entry in started:
-            if entry.request and transport.usable:
-                transport.abandon(entry.request)
+        for request in open_requests:
+            if transport.usable:
+                transport.abandon(request)
         transport.close()
 
     def __enter__(self: Self) -> Self:
@@ -149,6 +152,7 @@ class BaseClient:
         if transport.forked:
             # The requests in flight are the parent's, and so are their answers.
             self._started.clear()
+        self._streams.clear()
         transport.close()
         self._transport = None
 
@@ -189,7 +193,13 @@ class BaseClient:
         except BaseException:
             transport.abandon(request)
             raise
+        self._streams.add(request)
         return transport, request
+
+    def _end_stream(self, transport: SyncTransport, stream: StreamRequest) -> None:
+        self._streams.discard(stream)
+        if transport.usable:
+            transport.abandon(stream)
 
     def _start(self, call: Call[ExecResult], request_id: int | None) -> int:
         """Sends a call for poll_async() to collect; returns the number it goes by."""

@@ -21,7 +21,8 @@ class Transaction:
 
     Collected without asking the kernel; sent at the end of the "with" block unless an exception leaves it, or by
     commit(). Conditions hold for the state before: if_version, the key has this version (0: does not exist);
-    if_exists. Conflict when one does not hold. Up to 1024 changes. result: what commit() returned.
+    if_exists. Conflict when one does not hold. Up to 1024 changes; without any, nothing is sent. result: what commit()
+    returned; None before, and when it failed.
     """
 
     def __init__(self, client: CloveClient, durable: bool) -> None:
@@ -39,7 +40,7 @@ class Transaction:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None and self.result is None:
+        if kind is None and not self._operations.sent:
             self.commit()
 
     def put(
@@ -109,12 +110,14 @@ class Transaction:
         self._operations.add("check", key, None, scope, None, if_version, if_exists)
 
     def commit(self) -> TransactionResult:
-        """Sends it, once. Conflict, WrongType, OutOfRange, QuotaExceeded, TooLarge: then nothing has changed."""
-        if self.result is not None:
-            raise ValidationError("this transaction was committed")
-        result = TransactionResult(0, "memory")
-        if self._operations.rows:
-            call = _state_calls.transact(self._operations.rows, self._durable)
-            result = self._client._call(call)
+        """Sends it, once whatever comes of it: make another to try again.
+
+        Conflict, WrongType, OutOfRange, QuotaExceeded, TooLarge, Busy: nothing has changed. After a TimeoutError,
+        ConnectionLost or StoreFailed it may have.
+        """
+        rows = self._operations.send()
+        result = _state_calls.nothing_changed()
+        if rows:
+            result = self._client._call(_state_calls.transact(rows, self._durable))
         self.result = result
         return result

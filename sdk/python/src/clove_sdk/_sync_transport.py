@@ -226,9 +226,13 @@ class SyncTransport:
     def abandon(self, pending: Request) -> None:
         """Forgets a request and tells the kernel so; its late answer is discarded. Does not wait."""
         with self._lock:
-            if self._table.waiting.pop(pending.id, None) is None:
+            frame = self._table.abandon(pending)
+            if frame is None:
                 return
-            self._owed.append(self._table.connection.abandon(pending.id))
+            self._owed.append(frame)
+            # One that reads itself is woken by the answer to this.
+            if pending.wake:
+                pending.wake.set()
         self._send_owed()
 
     def close(self) -> None:

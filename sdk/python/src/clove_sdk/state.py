@@ -94,7 +94,9 @@ class OperationResult(Result):
 
 @dataclass(frozen=True, slots=True)
 class TransactionResult(Result):
-    """Answer of a transaction, and of mset(): version is that of every value it left."""
+    """Answer of a transaction, and of mset(): version is that of every value it left. One that had nothing to change
+    has version 0 and durability "none".
+    """
 
     version: int
     durability: str
