@@ -52,6 +52,58 @@ def test_ttl_is_in_seconds(state):
     assert state.store("key", 1) and state.fetch("key").expires_at is None
 
 
+IN_SESSION = {"scope": "session", "ttl": 1000, "durable": True}
+
+
+@pytest.mark.parametrize("change", [
+    lambda c: c.store("key", "x", **IN_SESSION), lambda c: c.cas("key", "x", 0, **IN_SESSION),
+    lambda c: c.incr("key", 2, **IN_SESSION), lambda c: c.append("key", "x", **IN_SESSION),
+    lambda c: c.mset({"key": "x"}, **IN_SESSION),
+    lambda c: in_block(c, lambda t: t.put("key", "x", "session", 1000)),
+    lambda c: in_block(c, lambda t: t.incr("key", 2, "session", 1000)),
+    lambda c: in_block(c, lambda t: t.append("key", "x", "session", 1000)),
+])
+def test_where_how_long_and_how_safe(state, change):
+    now = time.time()
+    changed = change(state)
+    there = state.fetch("key", "session")
+    assert there.value in ("x", 2) and there.version == changed.version and changed.durability == "synced"
+    assert now + 990 < there.expires_at < time.time() + 1010
+    assert not state.fetch("key", "global").found
+    assert [item.key for item in state.scan(scope="session")] == ["key"] and not list(state.scan())
+    assert [item.found for item in (*state.mget(["key"], "session"), *state.mget(["key"], "global"))] == [True, False]
+    with state.watch("key", scope="session") as near, state.watch("key") as far:
+        assert state.delete_key("key", "session", durable=True).durability == "synced"
+        assert near.next(5).change == "deleted" and far.next(0) is None
+
+
+def in_block(client, add):
+    with client.transaction(durable=True) as changes:
+        add(changes)
+    return changes.result
+
+
+def test_conditions(state):
+    """Of a store, of a deletion and of each operation in a transaction: held, or nothing happens."""
+    version = state.store("key", 1, if_version=0).version
+    for change in (
+        lambda: state.store("key", 2, if_version=0), lambda: state.delete_key("key", if_version=version + 1),
+        lambda: in_block(state, lambda t: t.put("key", 2, if_exists=False)),
+        lambda: in_block(state, lambda t: t.incr("key", if_version=0)),
+        lambda: in_block(state, lambda t: t.append("key", "x", if_version=version + 1)),
+        lambda: in_block(state, lambda t: t.delete("key", if_version=version + 1)),
+        lambda: in_block(state, lambda t: t.check("key", if_exists=False)),
+        lambda: in_block(state, lambda t: t.check("key", if_version=version + 1)),
+    ):
+        with pytest.raises(Conflict) as caught:
+            change()
+        assert caught.value.details["version"] == version
+    assert state.fetch("key").value == 1
+    in_block(state, lambda t: (t.check("key", if_version=version), t.delete("key", if_exists=True)))
+    assert not state.fetch("key").found
+    assert state.delete_key("key", if_version=0).deleted is False
+
+
 def test_cas_tells_who_won(state):
     assert state.cas("key", "first", 0)
     lost = state.cas("key", "second", 0)
@@ -146,6 +198,17 @@ def test_scopes(kernel, state):
         assert other.fetch("key").value == "all" and not other.fetch("other").found
     state.delete_key("key"), state.delete_key("other")
     assert state.fetch("key").value == "all"
+
+
+def test_lists_go_through_pages(state):
+    wanted = sorted(f"{'k' * 500}{n:04}" for n in range(2500))
+    for at in range(0, 2500, 500):
+        state.mset(dict.fromkeys(wanted[at : at + 500]))
+    state.store(wanted[0], 1, "session")
+    state.mset({f"other{n}": n for n in range(10)}, "session")
+    assert state.list_keys("k").keys == wanted
+    assert state.list_keys().count == 2510 and state.list_keys("k", "session").keys == wanted[:1]
+    assert [item.key for item in state.scan(b"k")] == wanted
 
 
 def test_scan_goes_through_pages(state):
@@ -282,12 +345,13 @@ def test_closing_a_watch_wakes_who_waits_for_it(state):
     for thread in threads:
         thread.start()
     time.sleep(0.1)
-    for watch, thread in zip(watches, threads):
+    # The first of them reads for all; the last one only sleeps.
+    for watch, thread in reversed(list(zip(watches, threads))):
         watch.close()
         thread.join(10)
         assert not thread.is_alive()
     assert len(told) == 3 and all("closed" in text for text in told)
-    assert not state._transport._table.waiting and state.noop("next") == "next"
+    assert not state._transport._table.waiting and not state._streams and state.noop("next") == "next"
 
 
 def test_closing_a_watch_wakes_a_task_that_waits_for_it(kernel):
