@@ -4,14 +4,15 @@
  * crash_load DIRECTORY LEDGER [--durable-only]: a store under load, to be killed
  *
  * Each run first checks the store against the ledger, a file shared with the runs before, then
- * prints one line of JSON ("rounds" are the caller's), then writes until it is killed. What it is about to
+ * prints one line of JSON, then writes until it is killed. What it is about to
  * write it notes in the ledger before it submits it, what it was told is stored when it was told. So a key must hold a
  * state between the last it was told and the last it asked for; with --durable-only (after a power cut) between the
  * last it was told is synced and the last it asked for. Exits with 1 when that does not hold.
  *
  * State n of a key: absent if n is a multiple of 5, else n with filler that depends on n. Pairs get
  * the same state in one transaction and must agree. Everybody increments one counter. Some values expire soon, so that
- * the sweeper is at work, too; the store's own check must find nothing wrong.
+ * the sweeper is at work, too; the store's own check must find nothing wrong. Writes that fail may have happened, or not.
+ * How often a write is durable differs from run to run: each, one in 4, ... one in 1024.
  */
 
 #include <fcntl.h>
@@ -46,7 +47,7 @@ struct track {
 };
 
 struct ledger {
-	_Atomic uint64_t version_max, told_count, synced_count;
+	_Atomic uint64_t version_max, told_count, synced_count, failed_count, recovered_count;
 	struct track keys[THREADS][KEYS], pairs[THREADS][PAIRS], counts[THREADS];
 };
 
@@ -71,6 +72,8 @@ static struct ledger *ledger;
 static struct store *store;
 static struct actor actors[THREADS];
 static bool durable_only;
+static uint32_t durable_every; /* how rare durable writes are, in this run */
+static _Atomic bool failing;
 static unsigned violations;
 
 static uint64_t load(_Atomic uint64_t *from)
@@ -224,6 +227,8 @@ static void check_track(const char *what, uint32_t thread, uint32_t index,
 		violation(what, thread, index, found, track);
 	if (entry)
 		raise_to(&ledger->version_max, store_entry_version(entry));
+	/* Opening a store makes durable what it finds. */
+	atomic_store(&track->asked, found);
 	atomic_store(&track->told, found);
 	atomic_store(&track->synced, found);
 }
@@ -318,7 +323,11 @@ static void write_done(struct store_write *write)
 	struct job *job = container_of(write, struct job, write);
 
 	job->busy = false;
-	if (write->result == STORE_E_BUSY) { /* did not happen; the next state may */
+	if (write->result == STORE_E_FAILED) { /* it may have happened */
+		(void)atomic_fetch_add(&ledger->failed_count, 1);
+		atomic_store(&failing, true);
+	}
+	if (write->result == STORE_E_BUSY || write->result == STORE_E_FAILED) {
 		store_write_deinit(write);
 		return;
 	}
@@ -326,6 +335,8 @@ static void write_done(struct store_write *write)
 		(void)fprintf(stderr, "refused: %s\n", store_strerror(write->result));
 		_exit(3);
 	}
+	if (atomic_exchange(&failing, false))
+		(void)atomic_fetch_add(&ledger->recovered_count, 1);
 	raise_to(&ledger->version_max, write->revision);
 	if (job->track) {
 		bool synced = write->given == STORE_GIVEN_SYNCED;
@@ -353,7 +364,7 @@ static void submit(struct job *job, struct track *track, uint64_t state, const s
 	job->write = (struct store_write){
 		.done = write_done,
 		.payer = {.owner = OWNER, .account = "load", .account_len = 4},
-		.durable = !choose(job->actor, 4),
+		.durable = !choose(job->actor, durable_every),
 	};
 	job->track = track;
 	job->state = state;
@@ -423,6 +434,8 @@ static void *act(void *arg)
 		sleep_for(actor);
 		while (store_client_reap(actor->client, WINDOW))
 			;
+		if (atomic_load(&failing))
+			(void)usleep(1000);
 	}
 	return NULL;
 }
@@ -447,6 +460,7 @@ static int open_store(const char *path)
 	char text[STORE_TEXT_MAX];
 	struct store_config config = {
 		.path = path,
+		.salvage_hint = "salvage it",
 		.clients = THREADS,
 		.wake = wake,
 		.wake_args = args,
@@ -492,11 +506,14 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < THREADS; i++)
 		check_keys(i);
 	check_counter();
-	printf("{\"violations\": %u, \"told\": %" PRIu64 ", \"synced\": %" PRIu64 "}\n", violations,
-	       load(&ledger->told_count), load(&ledger->synced_count));
+	printf("{\"violations\": %u, \"told\": %" PRIu64 ", \"synced\": %" PRIu64
+	       ", \"failed\": %" PRIu64 ", \"recovered\": %" PRIu64 "}\n",
+	       violations, load(&ledger->told_count), load(&ledger->synced_count),
+	       load(&ledger->failed_count), load(&ledger->recovered_count));
 	(void)fflush(stdout);
 	if (violations)
 		return 1;
+	durable_every = 1u << 2 * choose(&actors[0], 6);
 	for (uint32_t i = 0; i < THREADS; i++)
 		if (pthread_create(&thread, NULL, act, &actors[i]))
 			return 2;
