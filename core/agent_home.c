@@ -368,6 +368,14 @@ static void script_told(struct home_task *t, const struct open_reply *reply)
 				t->options->script, LIMIT_SCRIPT_BYTES);
 	else if (reply->result)
 		(void)files_fault(t->fault, reply->result, "script ", t->options->script);
+	else if (!files_charge(t->task.shard->kernel, t->user, reply->done))
+		(void)fault_set(t->fault, WIRE_BUSY,
+				"too much file content is in memory; try again");
+	else
+		t->charged = reply->done;
+	/* The file threads may take a while. */
+	if (t->fault->code)
+		t->script = fd_close(t->script);
 }
 
 static void link_told(struct home_task *t, const struct open_reply *reply, const uint8_t *window)
@@ -441,6 +449,7 @@ static void home_run(struct file_task *task)
 	home->prefixes = t->search.prefixes;
 	t->search.prefixes = (struct strv){0};
 	t->script = fd_close(t->script);
+	files_uncharge(kernel, t->user, t->charged);
 	if (t->fault->code)
 		agent_home_deinit(home);
 }
@@ -472,6 +481,7 @@ enum wire_error agent_home_open(struct shard *shard, struct user *user, struct h
 	task->task.run = home_run;
 	task->user = user;
 	task->script = -1;
+	task->charged = 0;
 	task->script_asked = task->script_read = task->interpreter_begun = false;
 	task->search = (struct interpreter_search){
 		.name = o->interpreter,

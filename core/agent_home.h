@@ -56,6 +56,7 @@ struct home_task {
 	/* agent_home.c's */
 	struct user *user; /* borrowed from the caller */
 	int script;        /* a file in memory, -1 none */
+	size_t charged;    /* bytes in it that are counted by files_charge() */
 	bool script_asked, script_read, interpreter_begun;
 	struct interpreter_search search;
 };

@@ -186,9 +186,12 @@ enum wire_error state_delete_nearest(struct call *call, const struct state_scope
 {
 	uint32_t key_len;
 	const uint8_t *key = call_bytes(call, 0, &key_len);
-	struct state_delete *deletion = calloc(1, sizeof(*deletion) + key_len);
-	enum wire_error code;
+	struct state_delete *deletion;
+	enum wire_error code = state_key_check(key_len, &call->fault);
 
+	if (code)
+		return code;
+	deletion = calloc(1, sizeof(*deletion) + key_len);
 	if (!deletion)
 		return fault_set(&call->fault, WIRE_BUSY, "no memory");
 	code = state_payer(call, &deletion->payer);

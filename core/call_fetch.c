@@ -344,10 +344,13 @@ enum wire_error call_fetch(struct call *call)
 
 	if (code)
 		return code;
+	key = call_bytes(call, 0, &key_len);
+	code = state_key_check(key_len, &call->fault);
+	if (code)
+		return code;
 	read = read_new(call);
 	if (!read)
 		return call->fault.code;
-	key = call_bytes(call, 0, &key_len);
 	scopes_keep(read, &scopes);
 	for (uint32_t i = 0; i < scopes.count; i++)
 		keys[i] = (struct store_key){
@@ -381,6 +384,8 @@ enum wire_error call_fetch_many(struct call *call)
 		if (cursor_read_bytes(&body, (const uint8_t **)&key->key, &key->key_len))
 			return fault_set(&call->fault, WIRE_INVALID_ARGUMENT,
 					 "FETCH_MANY: key %u must be str or bin", i);
+		if (state_key_check(key->key_len, &call->fault))
+			return call->fault.code;
 		for (uint32_t j = 0; j < scopes.count; j++) {
 			key[j] = key[0];
 			key[j].space = scopes.spaces[j];

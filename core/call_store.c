@@ -244,9 +244,10 @@ static enum wire_error write_submit(struct call *call, const struct store_op *op
 static enum wire_error ttl_read(struct cursor at, int64_t *ret_ms, struct fault *fault)
 {
 	*ret_ms = 0;
-	if (at.pos && (cursor_read_int(&at, ret_ms) || *ret_ms < 0))
-		return fault_set(fault, WIRE_INVALID_ARGUMENT,
-				 "ttl_ms: milliseconds from 0, which means for ever");
+	if (at.pos && (cursor_read_int(&at, ret_ms) || *ret_ms < 0 || *ret_ms > STORE_TTL_MS_MAX))
+		return fault_set(
+			fault, WIRE_INVALID_ARGUMENT,
+			"ttl_ms: milliseconds from 0, which means for ever, to a hundred years");
 	return WIRE_OK;
 }
 
@@ -268,6 +269,8 @@ static enum wire_error op_read(struct call *call, enum store_verb verb, unsigned
 	*ret_op = (struct store_op){.verb = verb};
 	ret_op->key.space = scopes->spaces[0];
 	ret_op->key.key = call_bytes(call, 0, &ret_op->key.key_len);
+	if (state_key_check(ret_op->key.key_len, &call->fault))
+		return call->fault.code;
 	return ttl_arg == STATE_NO_ARG
 		       ? WIRE_OK
 		       : ttl_read(call->args[ttl_arg], &ret_op->ttl_ms, &call->fault);
@@ -424,6 +427,8 @@ static enum wire_error part_read(struct call *call, uint32_t index, struct curso
 				  "the verb must be put, delete, increment, append or check");
 	if (cursor_read_bytes(&parts[1], (const uint8_t **)&op->key.key, &op->key.key_len))
 		return part_fault(call, index, "the key must be str or bin");
+	if (state_key_check(op->key.key_len, &call->fault))
+		return call->fault.code;
 	if (parts[3].pos && cursor_read_bytes(&parts[3], &scope, &scope_len))
 		return part_fault(call, index, "the scope must be str");
 	if (state_scope_named(call, scope, scope_len, true, scopes))

@@ -146,9 +146,13 @@ enum wire_error call_watch(struct call *call)
 	struct state_scopes scopes;
 	struct state_watch *watch;
 	struct store_key key;
+	bool prefix = call_bool(call, 2, false);
 	enum wire_error code = state_scopes(call, 1, true, &scopes);
 	int r;
 
+	key.key = call_bytes(call, 0, &key.key_len);
+	if (!code && (key.key_len || !prefix))
+		code = state_key_check(key.key_len, &call->fault);
 	if (code)
 		return code;
 	watch = calloc(1, sizeof(*watch));
@@ -162,14 +166,13 @@ enum wire_error call_watch(struct call *call)
 	watch->user = user_ref(conn->user);
 	watch->watch.ready = on_ready;
 	key.space = scopes.spaces[0];
-	key.key = call_bytes(call, 0, &key.key_len);
 	if (!state_charge(conn, sizeof(*watch) + key.key_len, &watch->fault)) {
 		request_finish(&watch->request);
 		return WIRE_OK;
 	}
 	watch->charged = sizeof(*watch) + key.key_len;
-	r = store_watch_open(conn->shard->state.client, &watch->watch, &key,
-			     call_bool(call, 2, false), call_uint(call, 3, 0));
+	r = store_watch_open(conn->shard->state.client, &watch->watch, &key, prefix,
+			     call_uint(call, 3, 0));
 	if (r) {
 		(void)state_fault(conn->shard, r, NULL, &watch->fault);
 		request_finish(&watch->request);

@@ -127,6 +127,7 @@ enum {
 	LIMIT_STATE_READS = 16384,
 	LIMIT_STATE_READ_BYTES = 512 << 20,
 	LIMIT_STATE_OPS = 1024, /* of one call */
+	LIMIT_STATE_KEY_BYTES = 1024,
 	/* Keys and values of one call, or of one answer: fits a frame with what is around each. */
 	LIMIT_STATE_REQUEST_BYTES = FRAME_PAYLOAD_MAX + (16 << 10),
 	LIMIT_STATE_REAPED_PER_PASS = 512,

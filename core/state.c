@@ -59,7 +59,9 @@ int state_open(struct kernel *kernel)
 			.wake_args = wake_args,
 			.sizes =
 				{
+					.key_max = LIMIT_STATE_KEY_BYTES,
 					.value_max = FRAME_PAYLOAD_MAX,
+					.ops_max = LIMIT_STATE_OPS,
 					.request_max = LIMIT_STATE_REQUEST_BYTES,
 					.queue_ops = LIMIT_STATE_QUEUE_OPS,
 					.queue_bytes = 2 * LIMIT_STATE_BYTES,
@@ -293,6 +295,16 @@ enum wire_error state_scopes(struct call *call, unsigned arg, bool writing,
 	return code;
 }
 
+enum wire_error state_key_check(uint32_t len, struct fault *fault)
+{
+	if (!len)
+		return fault_set(fault, WIRE_INVALID_ARGUMENT, "a key must not be empty");
+	if (len > LIMIT_STATE_KEY_BYTES)
+		return fault_set(fault, WIRE_TOO_LARGE, "a key has at most %d bytes, this one %u",
+				 LIMIT_STATE_KEY_BYTES, len);
+	return WIRE_OK;
+}
+
 /* ---- what comes back ---- */
 
 const char *state_given_name(enum store_given given)
@@ -360,13 +372,12 @@ enum wire_error state_fault(struct shard *shard, int r, const struct store_write
 	case STORE_E_TOO_BIG:
 		(void)fault_set(
 			fault, WIRE_TOO_LARGE,
-			"at most 1024 bytes of a key, %d of a value, 1024 keys and %d bytes of all",
-			FRAME_PAYLOAD_MAX, LIMIT_STATE_REQUEST_BYTES);
+			"a value has at most %d bytes, and so have together those of one call or answer: ask for less at once",
+			FRAME_PAYLOAD_MAX);
 		break;
 	case STORE_E_INVALID:
-		(void)fault_set(
-			fault, WIRE_INVALID_ARGUMENT,
-			"a key must not be empty, ttl_ms from 0 to a hundred years, a cursor one that this call gave");
+		(void)fault_set(fault, WIRE_INVALID_ARGUMENT,
+				"the cursor is none that this call gave, or of another prefix");
 		break;
 	case STORE_E_TYPE:
 		(void)fault_set(

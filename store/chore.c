@@ -3,7 +3,7 @@
 /*
  * Backup, restore, verify, usage
  *
- * A backup is a checkpoint of RocksDB: memtables are flushed, then files are linked, or copied to another file system.
+ * A backup is a checkpoint of RocksDB: files are linked, or copied to another file system, and the log is copied.
  * It is itself a database. A restore builds a copy beside the database (its large files are linked, they
  * never change), verifies that copy as a whole, and only then has the writer put it in place.
  */
@@ -43,7 +43,9 @@ static int backup(struct store_chore *chore, struct db *db)
 	}
 	checkpoint = rocksdb_checkpoint_object_create(db->rocks, &error);
 	if (!error) {
-		rocksdb_checkpoint_create(checkpoint, chore->path, 0, &error);
+		/* With its log rather than flushed: only the writer may begin a new log (db.c, turn()). */
+		rocksdb_checkpoint_create(checkpoint, chore->path,
+					  db->memtable_bytes ? UINT64_MAX : 0, &error);
 		rocksdb_checkpoint_object_destroy(checkpoint);
 	}
 	if (error) {

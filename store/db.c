@@ -17,6 +17,7 @@
 
 #include "store/db.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "core/base/check.h"
 #include "core/base/err.h"
 #include "store/entry.h"
 #include "store/key.h"
@@ -33,9 +35,12 @@
 
 enum {
 	PROBE_BYTES = 1 << 20,
-	BLOOM_BITS = 10, /* per key: 1 % of the reads of absent keys look in vain */
+	KEY_OVERHEAD = 64, /* of a key in a memtable, at most */
+	L0_FILES_MAX = 16, /* below where RocksDB makes writes wait (20) */
+	BLOOM_BITS = 10,   /* per key: 1 % of the reads of absent keys look in vain */
 	MEMTABLES = 4,
-	LOG_FATAL_ONLY = 4, /* as rocksdb::InfoLogLevel */
+	LOG_HEADERS = 5, /* InfoLogLevel::HEADER_LEVEL */
+	LOG_DIR_MAX = 64,
 };
 
 static const char *const family_names[DB_FAMILIES] = {"default", "state", "session", "expiry"};
@@ -43,13 +48,13 @@ static const char *const family_names[DB_FAMILIES] = {"default", "state", "sessi
 #ifdef CLOVE_TSAN
 /*
  * RocksDB is built without ThreadSanitizer, which sees its memcpy() and memcmp() but not the atomics that order them.
- * The C++ library is there for RocksDB only.
+ * The C++ library is there for RocksDB only; entry_read() copies out of RocksDB's memory.
  */
 const char *__tsan_default_suppressions(void);
 
 __attribute__((visibility("default"))) const char *__tsan_default_suppressions(void)
 {
-	return "race:librocksdb.so\nrace:libstdc++.so\n";
+	return "race:librocksdb.so\nrace:libstdc++.so\nrace:entry_read\n";
 }
 #endif
 
@@ -163,9 +168,54 @@ static rocksdb_options_t *family_options(const struct db_config *config, enum db
 	return options;
 }
 
+/*
+ * RocksDB's own log is of no use to anybody here, and a danger: in a build with assertions, as Debian's is, the
+ * process is aborted at the first line after one that a full disk refused. There is no option to have none. So it is told
+ * to log next to nothing, to memory, into a directory that is gone once it has opened the file.
+ */
+static void log_away(rocksdb_options_t *options, char *ret_dir, size_t size)
+{
+	static const char *const parents[] = {"/dev/shm", "/run", "/tmp"};
+
+	rocksdb_options_set_info_log_level(options, LOG_HEADERS);
+	for (unsigned i = 0; i < sizeof(parents) / sizeof(parents[0]); i++) {
+		(void)snprintf(ret_dir, size, "%s/clove-store.XXXXXX", parents[i]);
+		if (mkdtemp(ret_dir)) {
+			rocksdb_options_set_db_log_dir(options, ret_dir);
+			return;
+		}
+	}
+	ret_dir[0] = '\0'; /* beside the data, then */
+}
+
+static void log_away_end(const char *path)
+{
+	DIR *dir = path[0] ? opendir(path) : NULL;
+	struct dirent *file;
+
+	while (dir && (file = readdir(dir)))
+		(void)unlinkat(dirfd(dir), file->d_name, 0);
+	if (dir)
+		(void)closedir(dir);
+	if (path[0])
+		(void)rmdir(path);
+}
+
+/* After a failure RocksDB is closed and opened again (writer.c), and must not have begun to repair itself meanwhile. */
+static rocksdb_options_t *without_resume(rocksdb_options_t *options)
+{
+	rocksdb_options_t *changed = rocksdb_options_create();
+	char *error = NULL;
+
+	rocksdb_get_options_from_string(options, "max_bgerror_resume_count=0", changed, &error);
+	CHECK(!error);
+	rocksdb_options_destroy(options);
+	return changed;
+}
+
 static rocksdb_options_t *database_options(const struct db_config *config)
 {
-	rocksdb_options_t *options = family_options(config, DB_META);
+	rocksdb_options_t *options = without_resume(family_options(config, DB_META));
 	rocksdb_env_t *env = rocksdb_create_default_env();
 
 	rocksdb_env_lower_thread_pool_cpu_priority(env);
@@ -187,12 +237,6 @@ static rocksdb_options_t *database_options(const struct db_config *config)
 	rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
 	rocksdb_options_set_stats_dump_period_sec(options, 0);
 	rocksdb_options_set_stats_persist_period_sec(options, 0);
-	/*
-	 * Next to nothing in RocksDB's own log, which cannot be switched off: once a write to that file has failed, the next
-	 * ends the process by an assertion (7.8, as Debian builds it). Errors come back by the calls that meet them.
-	 */
-	rocksdb_options_set_info_log_level(options, LOG_FATAL_ONLY);
-	rocksdb_options_set_keep_log_file_num(options, 2);
 	return options;
 }
 
@@ -200,10 +244,12 @@ static rocksdb_options_t *database_options(const struct db_config *config)
 
 struct opened {
 	rocksdb_options_t *options[DB_FAMILIES];
+	char log_dir[LOG_DIR_MAX];
 };
 
 static void opened_deinit(struct opened *opened)
 {
+	log_away_end(opened->log_dir);
 	for (unsigned i = 0; i < DB_FAMILIES; i++)
 		if (opened->options[i])
 			rocksdb_options_destroy(opened->options[i]);
@@ -215,6 +261,7 @@ static struct opened all_options(const struct db_config *config)
 
 	for (unsigned i = 1; i < DB_FAMILIES; i++)
 		opened.options[i] = family_options(config, i);
+	log_away(opened.options[0], opened.log_dir, sizeof(opened.log_dir));
 	return opened;
 }
 
@@ -227,6 +274,7 @@ void db_free(struct db *db)
 		rocksdb_close(db->rocks);
 	rocksdb_readoptions_destroy(db->reads);
 	rocksdb_readoptions_destroy(db->memory_reads);
+	rocksdb_flushoptions_destroy(db->flushes);
 	rocksdb_writeoptions_destroy(db->writes);
 	rocksdb_writeoptions_destroy(db->synced_writes);
 	free(db);
@@ -241,6 +289,9 @@ static struct db *db_new(const struct db_config *config)
 	db->reads = rocksdb_readoptions_create();
 	db->memory_reads = rocksdb_readoptions_create();
 	rocksdb_readoptions_set_read_tier(db->memory_reads, 1);
+	db->flushes = rocksdb_flushoptions_create();
+	rocksdb_flushoptions_set_wait(db->flushes, 0);
+	db->memtable_bytes = config->ephemeral ? 0 : config->sizes.write_buffer / 4 * 3;
 	db->writes = rocksdb_writeoptions_create();
 	db->synced_writes = rocksdb_writeoptions_create();
 	rocksdb_writeoptions_set_no_slowdown(db->writes, 1);
@@ -255,12 +306,14 @@ static struct db *db_new(const struct db_config *config)
 void db_destroy(const char *path)
 {
 	rocksdb_options_t *options = rocksdb_options_create();
-	char *error = NULL;
+	char *error = NULL, log_dir[LOG_DIR_MAX];
 
+	log_away(options, log_dir, sizeof(log_dir));
 	/* Families it is not told of it finds in the manifest; what is no database it leaves alone. */
 	rocksdb_destroy_db(options, path, &error);
 	rocksdb_free(error);
 	rocksdb_options_destroy(options);
+	log_away_end(log_dir);
 }
 
 int db_sync_directory(const char *path)
@@ -575,17 +628,87 @@ int db_get_raw(struct db *db, enum db_family family, const void *key, size_t key
 	return len <= size ? 0 : DB_E_DAMAGED;
 }
 
+/* ---- writing ---- */
+
+static uint64_t property(struct db *db, unsigned family, const char *name)
+{
+	uint64_t value = 0;
+
+	(void)rocksdb_property_int_cf(db->rocks, db->families[family], name, &value);
+	return value;
+}
+
+static uint64_t l0_files(struct db *db, unsigned family)
+{
+	char *text = rocksdb_property_value_cf(db->rocks, db->families[family],
+					       "rocksdb.num-files-at-level0");
+	uint64_t files = text ? strtoull(text, NULL, 10) : 0;
+
+	rocksdb_free(text);
+	return files;
+}
+
+/* Whether new memtables can be begun without waiting. */
+static bool can_turn(struct db *db)
+{
+	for (unsigned i = 0; i < DB_FAMILIES; i++)
+		if (property(db, i, "rocksdb.num-immutable-mem-table") > MEMTABLES - 3 ||
+		    l0_files(db, i) > L0_FILES_MAX)
+			return false;
+	return true;
+}
+
+/*
+ * New memtables and a new log, when the old ones are full, but before RocksDB finds them full. It would begin a new log
+ * while the end of the old one is not synced, and a power cut could then take the end of the old and leave the
+ * beginning of the new: a hole, of which recovery would not say a word. 0, DB_E_STALLED or DB_E_FAILED.
+ */
+static int turn(struct db *db, char *reterr_text)
+{
+	char *error = NULL;
+	bool full = false;
+
+	if (!db->memtable_bytes || db->unseen_bytes < db->memtable_bytes / 32)
+		return 0;
+	for (unsigned i = 0; i < DB_FAMILIES; i++)
+		full = full ||
+		       property(db, i, "rocksdb.cur-size-active-mem-table") >= db->memtable_bytes;
+	if (!full) {
+		db->unseen_bytes = 0;
+		return 0;
+	}
+	if (!can_turn(db))
+		return DB_E_STALLED;
+	rocksdb_flush_wal(db->rocks, 1, &error);
+	for (unsigned i = 0; !error && i < DB_FAMILIES; i++)
+		rocksdb_flush_cf(db->rocks, db->flushes, db->families[i], &error);
+	if (error) {
+		(void)db_error(error, reterr_text);
+		return DB_E_FAILED;
+	}
+	db->unseen_bytes = 0;
+	return 0;
+}
+
 int db_write(struct db *db, rocksdb_writebatch_t *batch, bool sync, char *reterr_text)
 {
 	char *error = NULL;
+	size_t bytes;
+	int r;
 
 	if (db->read_only) {
 		(void)snprintf(reterr_text, STORE_TEXT_MAX, "open for reading only");
 		return DB_E_FAILED;
 	}
+	r = turn(db, reterr_text);
+	if (r)
+		return r;
 	rocksdb_write(db->rocks, sync ? db->synced_writes : db->writes, batch, &error);
-	if (!error)
+	if (!error) {
+		(void)rocksdb_writebatch_data(batch, &bytes);
+		db->unseen_bytes += bytes + KEY_OVERHEAD * (size_t)rocksdb_writebatch_count(batch);
 		return 0;
+	}
 	if (!strncmp(error, "Result incomplete", 17)) {
 		rocksdb_free(error);
 		return DB_E_STALLED;

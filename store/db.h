@@ -49,6 +49,9 @@ struct db {
 	rocksdb_column_family_handle_t *families[DB_FAMILIES];
 	rocksdb_readoptions_t *reads, *memory_reads;
 	rocksdb_writeoptions_t *writes, *synced_writes;
+	rocksdb_flushoptions_t *flushes;
+	size_t memtable_bytes; /* a fuller one is written out; 0: RocksDB sees to it */
+	size_t unseen_bytes;   /* written since that was looked at; the writer's */
 	bool read_only;
 };
 

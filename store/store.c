@@ -241,7 +241,9 @@ static void store_stop(struct store *store)
 	db = store_writer_stop(store);
 	if (!db)
 		return;
-	if (!db->read_only && !store->db_config.ephemeral) {
+	/* A log that failed must not be touched: RocksDB asserts that nobody does. */
+	if (!db->read_only && !store->db_config.ephemeral &&
+	    !atomic_load_explicit(&store->failed, memory_order_relaxed)) {
 		char *error = NULL;
 
 		rocksdb_flush_wal(db->rocks, 1, &error);

@@ -90,7 +90,7 @@ class Victim:
     def rounds(self, count: int) -> str:
         last = ""
         for number in range(count):
-            found = self.round(random.uniform(0.002, 0.06))
+            found = self.round(random.uniform(0.002, 0.05))
             if found:
                 return f"round {number} of {count}: {found}; before it {last}"
             if self.disk:
@@ -116,4 +116,4 @@ class FailingVictim(Victim):
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         self.set_faults(0)
-        process.wait(random.uniform(0.2, 0.6))  # around the time it tries again
+        process.wait(random.uniform(0.2, 0.8))  # around the time it tries again

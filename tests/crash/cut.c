@@ -4,8 +4,7 @@
  * crash_cut STATE DIRECTORY [SEED]: what is left of DIRECTORY when the power is cut
  *
  * Run when the process that used it is dead. Prints what it lost, a line each. Without SEED everything is lost that
- * may be. With one, chance decides for each file and name by itself: of what was not synced, some reached the disk, in
- * any order, and sometimes the length did but the bytes did not, and are zeros.
+ * may be. With one, chance decides for each file and name by itself: of what was not synced, some reached the disk.
  */
 
 #include <errno.h>
@@ -60,17 +59,12 @@ static void take_back_name(const char *path, const struct disk_node *node)
 
 static void lose_bytes(const char *path, uint64_t size, uint64_t synced)
 {
-	uint64_t kept = synced;
-	bool zeros = false;
+	uint64_t kept = synced + (by_chance ? (uint64_t)random() % (size - synced + 1) : 0);
 
-	if (by_chance) {
-		kept += (uint64_t)random() % (size - synced + 1);
-		zeros = random() % 4 == 0;
-	}
 	if (kept == size)
 		return;
-	printf("%s %s %lu\n", zeros ? "zeros" : "bytes", path, (unsigned long)(size - kept));
-	if (truncate(path, (off_t)kept) || (zeros && truncate(path, (off_t)size)))
+	printf("bytes %s %lu\n", path, (unsigned long)(size - kept));
+	if (truncate(path, (off_t)kept))
 		fail(path);
 }
 

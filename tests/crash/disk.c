@@ -45,16 +45,21 @@ static struct disk_state *state;
 static char directory[512], graveyard[512];
 static _Atomic uint8_t fd_flags[FDS];
 
+struct disk_state *disk_watch(const char *state_path, const char *dir)
+{
+	(void)snprintf(directory, sizeof(directory), "%s", dir);
+	(void)snprintf(graveyard, sizeof(graveyard), "%.480s.graveyard", dir);
+	(void)REAL(mkdir)(graveyard, 0700);
+	state = disk_map(state_path);
+	return state;
+}
+
 __attribute__((constructor)) static void disk_start(void)
 {
 	const char *path = getenv("CRASH_DISK_STATE"), *dir = getenv("CRASH_DISK_DIR");
 
-	if (!path || !dir)
-		return;
-	(void)snprintf(directory, sizeof(directory), "%s", dir);
-	(void)snprintf(graveyard, sizeof(graveyard), "%.480s.graveyard", dir);
-	(void)REAL(mkdir)(graveyard, 0700);
-	state = disk_map(path);
+	if (path && dir)
+		(void)disk_watch(path, dir);
 }
 
 static bool watched(const char *path)

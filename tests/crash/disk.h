@@ -54,3 +54,6 @@ struct disk_state {
 
 /* Maps @path, made if it is missing. NULL on failure. */
 struct disk_state *disk_map(const char *path);
+
+/* What the environment says, for a program that disk.c is linked into. The state, or NULL. */
+struct disk_state *disk_watch(const char *state_path, const char *dir);

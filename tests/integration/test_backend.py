@@ -90,7 +90,7 @@ def test_a_kernel_without_a_feature_of_io_uring_serves_as_well(start_kernel, io,
         with Client(kernel.socket_path) as client:
             client.send_bytes(request("NOOP", "x" * 100)[: i % 130])
     kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "all are closed")
-    kernels.wait_until(lambda: open_files(kernel) == before, "no descriptor is left")
+    kernels.wait_until(lambda: open_files(kernel) <= before, "no descriptor is left")
 
 
 def test_the_kernel_gives_up_its_rights(kernel):

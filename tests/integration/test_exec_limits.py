@@ -133,7 +133,7 @@ def test_a_thousand_commands_leave_no_process_and_no_descriptor(kernel):
     assert sum(run_many(client, 334, ["true"], {}) for client in clients) == 0
     assert procfs.children(kernel.pid) == [kernel.launcher_pid()]
     assert procfs.zombies(kernel.pid) == []
-    assert open_files(kernel) == before
+    kernels.wait_until(lambda: open_files(kernel) <= before, "no descriptor is left")
 
 
 def test_failed_commands_leave_no_process_and_no_descriptor(kernel, client, marker):
@@ -146,6 +146,6 @@ def test_failed_commands_leave_no_process_and_no_descriptor(kernel, client, mark
         assert client.call("CANCEL", client.send("EXEC", marker.argv)) is True
     # Descriptors too: the launcher may not even have made the last ones yet.
     kernels.wait_until(
-        lambda: open_files(kernel) == before and procfs.children(kernel.pid) == [kernel.launcher_pid()],
+        lambda: open_files(kernel) <= before and procfs.children(kernel.pid) == [kernel.launcher_pid()],
         "all are reaped",
     )

@@ -47,7 +47,7 @@ def test_a_connection_leaves_nothing_behind(kernel, way):
         with Client(kernel.socket_path) as client:
             way(client)
     kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "all are closed", timeout=5)
-    kernels.wait_until(lambda: open_files(kernel) == before, "no descriptor is left", timeout=5)
+    kernels.wait_until(lambda: open_files(kernel) <= before, "no descriptor is left", timeout=5)
 
 
 def test_two_thousand_connections_leave_nothing_behind(kernel):
@@ -60,7 +60,7 @@ def test_two_thousand_connections_leave_nothing_behind(kernel):
             if i % 4 == 0:
                 client.assert_alive()
     kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "all are closed")
-    kernels.wait_until(lambda: open_files(kernel) == before, "no descriptor is left")
+    kernels.wait_until(lambda: open_files(kernel) <= before, "no descriptor is left")
     assert sum(core["accepted"] for core in watcher.stats()["cores"]) >= 2002
     if not kernels.is_sanitized():
         assert procfs.anonymous_kib(kernel.pid) - memory < 4 * MIB
@@ -80,7 +80,7 @@ def test_a_thousand_connections_at_once(kernel):
         for client in clients:
             client.close()
     kernels.wait_until(lambda: watcher.stats()["connections"] == 1, "all are closed")
-    kernels.wait_until(lambda: open_files(kernel) == before, "no descriptor is left")
+    kernels.wait_until(lambda: open_files(kernel) <= before, "no descriptor is left")
 
 
 def limited(files: int):

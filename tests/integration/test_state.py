@@ -363,7 +363,7 @@ def test_a_key_that_is_none_is_refused(client, key):
     code = "TOO_LARGE" if isinstance(key, str) and len(key) > KEY_MAX else "INVALID_ARGUMENT"
     for op, rest in [("STORE", [1]), ("FETCH", []), ("DELETE", []), ("INCREMENT", [1]), ("APPEND", ["x"])]:
         assert client.refused(op, key, *rest).code == code, op
-    assert client.refused("WATCH", key).code == "INVALID_ARGUMENT"
+    assert client.refused("WATCH", key).code == code
     client.assert_alive()
 
 
@@ -680,7 +680,8 @@ def test_an_ephemeral_kernel_leaves_nothing(start_kernel, io, directory):
     client = kernel.client()
     assert client.call("STORE", "key", 1, None, None, True)["durability"] == "memory"
     assert fetch(client, "key") == 1
-    agent(client, directory, "worker", 'open("file", "w").write("x"); os.mkdir("d", 0o700)')
+    if not NO_BOX:
+        agent(client, directory, "worker", 'open("file", "w").write("x"); os.mkdir("d", 0o700)')
     (place,) = temporary.iterdir()
     assert place.stat().st_mode & 0o777 == 0o700
     kernel.terminate()

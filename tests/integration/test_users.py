@@ -256,6 +256,33 @@ def test_a_script_is_whole_when_its_opener_is_lost_midway(kernel, ada, directory
         thread.join()
 
 
+def test_scripts_on_their_way_are_content_in_memory(kernel, ada, bob, directory):
+    script = ADA.file(directory / "script.sh", "exit 0\n" + ("#" * 63 + "\n") * (15 << 14))
+    script.chmod(0o644)
+    part = wire.HEADER.pack(wire.BODY_MAX, wire.number_of("NOOP"), 0, 1) + bytes(wire.BODY_MAX - 1)
+
+    def start(client: Client) -> str:
+        try:
+            client.call("SPAWN", "a", str(script), {"interpreter": "/bin/sh", "sandboxed": False})
+            client.call("WAIT", "a")
+        except Refused as error:
+            assert error.code == "BUSY" and "too much file content" in error.message, error
+            return error.code
+        return ""
+
+    for _ in range(6):  # nothing of it stays counted
+        assert not start(ada)
+    with ADA.acting():
+        others = [Client(kernel.socket_path) for _ in range(26)]
+    for other in others:
+        other.send_bytes(part)
+    wait_until(lambda: start(ada), "what she has sent leaves no room for it")
+    assert not start(bob)
+    for other in others:
+        other.close()
+    wait_until(lambda: not start(ada), "there is room again")
+
+
 def test_a_user_who_stops_its_openers_waits_alone(kernel, ada, bob, directory):
     hers, his = ADA.file(directory / "hers", "hers"), BOB.file(directory / "his", "his")
     assert ada.call("READ", str(hers))["data"] == b"hers"

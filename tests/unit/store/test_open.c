@@ -93,7 +93,7 @@ static void a_store_in_use_is_refused_with_who_uses_it(void **state)
 	pid_t child;
 	char byte = 0;
 
-	assert_int_equal(pipe(ready) | pipe(go), 0);
+	assert_int_equal(pipe2(ready, O_CLOEXEC) | pipe2(go, O_CLOEXEC), 0);
 	child = fork();
 	if (!child) {
 		(void)dup2(ready[1], STDOUT_FILENO);
