@@ -111,9 +111,12 @@ enum {
 	LIMIT_BOX_OPENERS = 128,     /* of all agents; the launcher has 256 in all */
 	LIMIT_OPENER_ANSWER_MS = 10000,
 	LIMIT_OPENER_IDLE_MS = 30000,
-	LIMIT_OPENER_RETRY_MS = 1000,
-	LIMIT_FILES_QUEUED = 512, /* per core; a lane from a file thread holds more */
-	LIMIT_FILES_CONN = 16,    /* of a connection at work or unread; the others wait */
+	LIMIT_OPENER_RETRY_MS = 1000, /* after a refusal, of whom has another */
+	LIMIT_OPENER_RETRY_NONE_MS =
+		20, /* ... and of whom has none: those that end may count still */
+	LIMIT_OPENER_REFUSED_MS = 2000, /* so long */
+	LIMIT_FILES_QUEUED = 512,       /* per core; a lane from a file thread holds more */
+	LIMIT_FILES_CONN = 16,          /* of a connection at work or unread; the others wait */
 	LIMIT_FILES_BYTES =
 		256 << 20, /* contents at work, of all cores; to be written, by fair.h */
 	LIMIT_PATH_BYTES = 4095,

@@ -53,7 +53,8 @@ struct seat {
 	struct list tasks;
 	struct list helpers;
 	unsigned helper_count;
-	uint64_t retry_ns; /* before that it gets no further opener: the launcher refused one */
+	uint64_t retry_ns;   /* before that it gets no further opener: the launcher refused one */
+	uint64_t refused_ns; /* since when all were refused; 0: none, or one has worked since */
 };
 
 struct openers {
@@ -144,6 +145,14 @@ static void task_fail(struct openers *openers, struct file_task *task, int resul
 	files_pass_on(openers->kernel, task);
 }
 
+static void tasks_fail(struct openers *openers, struct list *tasks, int result)
+{
+	struct list *next;
+
+	while ((next = list_shift(tasks)))
+		task_fail(openers, container_of(next, struct file_task, link), result);
+}
+
 /* False when @task had no question left and was passed on; otherwise @helper works at one, or has ended. */
 static bool helper_ask(struct openers *openers, struct helper *helper, struct file_task *task)
 {
@@ -210,6 +219,11 @@ static void seats_sweep(struct openers *openers)
 	}
 }
 
+static bool is_starved(const struct seat *seat)
+{
+	return !list_empty(&seat->tasks) && !seat->helper_count;
+}
+
 static struct helper *idle_of(const struct seat *seat)
 {
 	list_for_each (it, &seat->helpers) {
@@ -254,11 +268,9 @@ static struct helper *helper_start(struct openers *openers, struct seat *seat)
 	const struct user *user = seat->user;
 	struct opener *opener = NULL;
 	struct helper *helper = NULL;
-	struct list *next;
 	int r;
 
-	if (seat->helper_count == LIMIT_OPENERS_PER_USER ||
-	    (seat->helper_count && openers->now_ns < seat->retry_ns))
+	if (seat->helper_count == LIMIT_OPENERS_PER_USER || openers->now_ns < seat->retry_ns)
 		return NULL;
 	if (owner_count(openers, user->owner) >= LIMIT_OPENERS_PER_OWNER &&
 	    !evict(openers, user->owner))
@@ -276,8 +288,7 @@ static struct helper *helper_start(struct openers *openers, struct seat *seat)
 	}
 	if (helper || seat->helper_count)
 		return helper;
-	while ((next = list_shift(&seat->tasks)))
-		task_fail(openers, container_of(next, struct file_task, link), r);
+	tasks_fail(openers, &seat->tasks, r);
 	return NULL;
 }
 
@@ -297,7 +308,7 @@ static void seat_serve(struct openers *openers, struct seat *seat)
 			helper_rest(openers, helper);
 	}
 	list_unlink(&seat->hungry);
-	if (!list_empty(&seat->tasks) && !seat->helper_count)
+	if (is_starved(seat) && openers->now_ns >= seat->retry_ns)
 		list_append(&openers->hungry, &seat->hungry);
 }
 
@@ -368,6 +379,28 @@ static void task_start(struct openers *openers, struct file_task *task)
 	seat_serve(openers, seat);
 }
 
+/*
+ * The launcher has as many of this user, or of all, as may be: those that have been ended count until they
+ * are gone, which is soon unless a file system holds them.
+ */
+static void seat_refused(struct openers *openers, struct seat *seat, struct file_task *task)
+{
+	const uint64_t now_ns = openers->now_ns;
+
+	/* What it was started for may have been answered for otherwise, or called off. */
+	if (task)
+		list_prepend(&seat->tasks, &task->link);
+	if (!seat->refused_ns)
+		seat->refused_ns = now_ns;
+	if (seat->helper_count)
+		seat->retry_ns = now_ns + LIMIT_OPENER_RETRY_MS * CLOCK_NS_PER_MS;
+	else if (now_ns - seat->refused_ns < LIMIT_OPENER_REFUSED_MS * CLOCK_NS_PER_MS)
+		seat->retry_ns = now_ns + LIMIT_OPENER_RETRY_NONE_MS * CLOCK_NS_PER_MS;
+	else
+		tasks_fail(openers, &seat->tasks, OPEN_E_MANY);
+	seat_go_on(openers, seat);
+}
+
 /* Without an answer, for @result: the opener is thrown away. What changed nothing is asked once more. */
 static void helper_lost(struct openers *openers, struct helper *helper, int result)
 {
@@ -378,12 +411,8 @@ static void helper_lost(struct openers *openers, struct helper *helper, int resu
 
 	helper->task = NULL;
 	helper_end(openers, helper);
-	if (result == OPEN_E_MANY && seat && seat->helper_count) {
-		seat->retry_ns = openers->now_ns + LIMIT_OPENER_RETRY_MS * CLOCK_NS_PER_MS;
-		/* What it was started for may have been answered for otherwise, or called off. */
-		if (task)
-			list_prepend(&seat->tasks, &task->link);
-		seat_serve(openers, seat);
+	if (result == OPEN_E_MANY && seat) {
+		seat_refused(openers, seat, task);
 		return;
 	}
 	if (task && !again)
@@ -417,6 +446,8 @@ static void helper_read(struct openers *openers, struct helper *helper)
 		helper_lost(openers, helper, r == -EBADMSG || !r ? OPEN_E_GONE : r);
 		return;
 	}
+	if (seat)
+		seat->refused_ns = 0;
 	task->told(task, &reply, helper->opener->window);
 	if (reply.fd >= 0)
 		(void)close(reply.fd);
@@ -452,6 +483,14 @@ static void expire(struct openers *openers)
 		helper_end(openers, helper);
 		seat_go_on(openers, seat);
 	}
+	list_for_each (it, &openers->seats) {
+		struct seat *seat = container_of(it, struct seat, link);
+
+		if (is_starved(seat) && seat->retry_ns && openers->now_ns >= seat->retry_ns) {
+			seat->retry_ns = 0;
+			seat_serve(openers, seat);
+		}
+	}
 }
 
 static int wait_ms(const struct openers *openers)
@@ -465,6 +504,12 @@ static int wait_ms(const struct openers *openers)
 
 		if (!list_empty(lists[i]) && first->until_ns < until_ns)
 			until_ns = first->until_ns;
+	}
+	list_for_each (it, &openers->seats) {
+		const struct seat *seat = container_of(it, const struct seat, link);
+
+		if (is_starved(seat) && seat->retry_ns && seat->retry_ns < until_ns)
+			until_ns = seat->retry_ns;
 	}
 	if (until_ns == UINT64_MAX)
 		return -1;
