@@ -418,7 +418,7 @@ void store_event_deinit(struct store_event *event);
  * on; a restore holds up writes, and reads that need RocksDB, while the database is changed.
  */
 enum store_chore_kind {
-	/* To @path, which must not exist and be on the same file system to be quick. */
+	/* To @path, a directory that it makes, mode 0700; on the same file system it is quick. */
 	STORE_BACKUP,
 	/*
 	 * From @path, which a backup made: checked as a whole first, then put in place at one instant. Afterwards all

@@ -269,6 +269,26 @@ static void a_backup_that_finds_no_room_leaves_nothing(void **state)
 	expect_sound(f);
 }
 
+/* Of a log that failed nobody knows what is in it. */
+static void a_store_that_failed_is_not_backed_up(void **state)
+{
+	struct fixture *f = *state;
+	struct waited_chore chore = {0};
+	char path[96];
+
+	(void)snprintf(path, sizeof(path), "%s/backup", place.data);
+	(void)put(f, "a", "one");
+	for (uint32_t fault = DISK_FULL; fault <= DISK_WRITE_FAILS; fault *= 2) {
+		set_faults(fault);
+		assert_int_equal(put_durable(f, "b", "two"), STORE_E_FAILED);
+		set_faults(0);
+		assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), STORE_E_FAILED);
+		assert_true(chore.chore.text[0]);
+		await_writable(f);
+	}
+	assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), 0);
+}
+
 /* Memtables that cannot be written out: busy, not stuck, and nothing is lost. */
 static void a_disk_that_does_not_keep_up_makes_busy(void **state)
 {
@@ -332,6 +352,7 @@ int main(void)
 		CLOSED_TEST(a_store_on_a_full_disk_is_not_opened_and_says_why),
 		DISK_TEST(a_store_that_failed_can_be_closed),
 		DISK_TEST(a_backup_that_finds_no_room_leaves_nothing),
+		DISK_TEST(a_store_that_failed_is_not_backed_up),
 		CLOSED_TEST(a_disk_that_does_not_keep_up_makes_busy),
 	};
 
