@@ -21,6 +21,23 @@
 #include "store/store_priv.h"
 #include "store/verify.h"
 
+/* Long work must not hold up the end of the store, nor whoever has to replace the database. */
+static int stop_asked(const void *arg)
+{
+	const struct store *store = arg;
+
+	return atomic_load_explicit(&store->stopping, memory_order_relaxed) ? STORE_E_STOPPED : 0;
+}
+
+static int stop_or_replaced(const void *arg)
+{
+	const struct store *store = arg;
+
+	if (!atomic_load_explicit(&store->db, memory_order_relaxed))
+		return STORE_E_BUSY;
+	return stop_asked(arg);
+}
+
 static int os_finding(struct store_chore *chore, const char *path, int error)
 {
 	(void)snprintf(chore->text, sizeof(chore->text), "%.800s: %s", path,
@@ -166,7 +183,8 @@ static int verify_copy(struct store *store, struct store_chore *chore, char *cop
 	config.salvage_hint = NULL;
 	r = db_open(&config, DB_READ_ONLY, &db, why);
 	if (!r)
-		r = verify_database(db, &store->seed, &chore->keys, &chore->bytes, why);
+		r = verify_database(db, &store->seed, (struct verify_stop){stop_asked, store},
+				    &chore->keys, &chore->bytes, why);
 	if (!r)
 		return 0;
 	(void)snprintf(chore->text, sizeof(chore->text), "%.300s cannot be restored: %.600s",
@@ -222,8 +240,9 @@ static int with_database(struct store_reader *reader, struct store_chore *chore)
 	if (chore->kind == STORE_BACKUP)
 		r = backup(reader->store, chore, db);
 	else if (chore->kind == STORE_VERIFY)
-		r = verify_database(db, &reader->store->seed, &chore->keys, &chore->bytes,
-				    chore->text);
+		r = verify_database(db, &reader->store->seed,
+				    (struct verify_stop){stop_or_replaced, reader->store},
+				    &chore->keys, &chore->bytes, chore->text);
 	else
 		r = usage(chore, db);
 	store_unpin(&reader->pin);

@@ -91,7 +91,8 @@ struct store_sizes {
 };
 
 struct store_config {
-	const char *path; /* a directory that exists; the store makes and owns db/ in it */
+	const char *
+		path; /* a directory that exists; the store makes and owns db/ in it, or ephemeral/ */
 	const char
 		*salvage_hint; /* how a user asks for @salvage, for the error text; may be NULL */
 	uint32_t clients;      /* 1..64 */
@@ -291,7 +292,7 @@ void store_write_deinit(struct store_write *write); /* after done(); releases wh
 struct store_drop {
 	void (*done)(struct store_drop *drop);
 
-	int result; /* 0, STORE_E_BUSY, _FAILED or _STOPPED: then some may be left; drop again */
+	int result; /* 0, STORE_E_BUSY, _FAILED, _DAMAGED or _STOPPED: then some may be left; drop again */
 	uint64_t deleted;
 
 	struct store_task task;
@@ -425,7 +426,10 @@ enum store_chore_kind {
 	 * watches are STORE_E_COMPACTED, and the session scope is empty. On failure nothing has changed.
 	 */
 	STORE_RESTORE,
-	/* Reads every byte, compares checksums, usage figures and expiries. Finds: STORE_E_DAMAGED. */
+	/*
+	 * Reads every byte, compares checksums, usage figures and expiries. Finds: STORE_E_DAMAGED. Gives up with
+	 * STORE_E_BUSY when the database is replaced meanwhile.
+	 */
 	STORE_VERIFY,
 	/* What the payer @owner, @account uses. */
 	STORE_USAGE,
