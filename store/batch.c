@@ -519,6 +519,12 @@ static void mark_all(struct batch *batch, enum mark mark_what)
 	}
 }
 
+void batch_abandon(struct batch *batch)
+{
+	usage_revert(&batch->usage);
+	batch->revision = store_committed(batch->store);
+}
+
 int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_text)
 {
 	struct store *store = batch->store;

@@ -225,7 +225,7 @@ static int commit(struct writer *writer, bool sync, bool *ret_synced)
 
 	*ret_synced = false;
 	if (directory_gone(writer, text)) {
-		usage_revert(&writer->batch.usage);
+		batch_abandon(&writer->batch);
 		fail(writer, text);
 		return STORE_E_FAILED;
 	}
@@ -356,7 +356,7 @@ static void drop_turn(struct writer *writer)
 	if (!r)
 		r = commit(writer, false, &synced);
 	else
-		usage_revert(&batch->usage);
+		batch_abandon(batch);
 	if (!r)
 		drop->deleted += deleted;
 	if (r || !more)
@@ -407,7 +407,7 @@ static void sweep_turn(struct writer *writer)
 	if (!r)
 		r = commit(writer, false, &synced);
 	else
-		usage_revert(&batch->usage);
+		batch_abandon(batch);
 	if (!r) {
 		batch->expiry_min_ms = next_ms;
 		store_count(&store->counts.expired, expired);

@@ -326,6 +326,8 @@ static void a_damaged_value_is_told_and_the_rest_is_read(void **state)
 	struct waited_chore chore = {0};
 	struct waited_drop drop = {.drop = {.done = waited_drop_done}};
 	struct store_space space = space_global();
+	struct store_watch watch = {0};
+	uint64_t revision;
 	char sst[128], name[16];
 	unsigned ok = 0, damaged = 0;
 	uint8_t byte;
@@ -364,6 +366,12 @@ static void a_damaged_value_is_told_and_the_rest_is_read(void **state)
 			 STORE_E_PENDING);
 	fixture_await(f, 0, &drop.done);
 	assert_int_equal(drop.drop.result, STORE_E_DAMAGED);
+	/* Nor has it left a revision that nobody knows of. */
+	revision =
+		write_one(f, (struct store_op){.key = key_global("z"), .verb = STORE_DELETE}, NULL);
+	assert_int_equal(store_watch_open(store_client(f->store, 0), &watch, &key, false, revision),
+			 0);
+	store_watch_close(&watch);
 }
 
 static int asked_too_often(const void *arg)
