@@ -81,10 +81,10 @@ struct store_sizes {
 	uint32_t queue_ops;   /* ops that wait for the writer, of all clients [65536] */
 	size_t queue_bytes;   /* and their keys and values [64 MiB] */
 	uint32_t reads_max;   /* reads that wait or run off their client, of all clients [4096] */
-	size_t read_bytes;    /* answers not yet released by store_*_deinit() [128 MiB] */
-	size_t client_cache;  /* bytes of each client's own cache [16 MiB] */
-	size_t block_cache;   /* bytes of RocksDB's cache: blocks, indexes and filters [32 MiB] */
-	size_t write_buffer;  /* bytes of a memtable; up to four are in memory [16 MiB] */
+	size_t read_bytes; /* keys that wait, answers not yet released by store_*_deinit() [128 MiB] */
+	size_t client_cache; /* bytes of each client's own cache [16 MiB] */
+	size_t block_cache;  /* bytes of RocksDB's cache: blocks, indexes and filters [32 MiB] */
+	size_t write_buffer; /* bytes of a memtable; up to four are in memory [16 MiB] */
 	uint32_t history_events; /* changes remembered for watches [65536] */
 	size_t history_bytes;    /* and their keys and values [16 MiB] */
 	uint32_t watches_max;    /* of all clients [65536] */
