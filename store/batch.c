@@ -158,18 +158,33 @@ static int account(struct batch *batch, const struct cell *cell, const struct st
 	return 0;
 }
 
-static bool room_for_one(void **array, uint32_t *size, uint32_t count, size_t each)
+static bool room_for_undo(struct batch *batch)
 {
-	uint32_t wanted = *size ? 2 * *size : 64;
-	void *more;
+	uint32_t size = batch->undo_size ? 2 * batch->undo_size : 64;
+	struct undo *more;
 
-	if (count < *size)
+	if (batch->undo_count < batch->undo_size)
 		return true;
-	more = realloc(*array, wanted * each);
+	more = realloc(batch->undo, size * sizeof(*more));
 	if (!more)
 		return false;
-	*array = more;
-	*size = wanted;
+	batch->undo = more;
+	batch->undo_size = size;
+	return true;
+}
+
+static bool room_for_change(struct batch *batch)
+{
+	uint32_t size = batch->change_size ? 2 * batch->change_size : 64;
+	struct change **more;
+
+	if (batch->change_count < batch->change_size)
+		return true;
+	more = realloc(batch->changes, size * sizeof(struct change *));
+	if (!more)
+		return false;
+	batch->changes = more;
+	batch->change_size = size;
 	return true;
 }
 
@@ -181,10 +196,7 @@ static int cell_set(struct batch *batch, struct cell *cell, struct store_entry *
 	struct change *change;
 	int r = 0;
 
-	if (!room_for_one((void **)&batch->undo, &batch->undo_size, batch->undo_count,
-			  sizeof(struct undo)) ||
-	    !room_for_one((void **)&batch->changes, &batch->change_size, batch->change_count,
-			  sizeof(struct change *)))
+	if (!room_for_undo(batch) || !room_for_change(batch))
 		return STORE_E_BUSY;
 	change = change_new(batch->store, revision, what, cell->key, cell->key_len, cell->hash,
 			    fresh);
@@ -534,7 +546,13 @@ static bool ceiling_encode(struct batch *batch)
 	return true;
 }
 
-static void mark_all(struct batch *batch, bool done)
+enum mark {
+	MARK_BEGIN,
+	MARK_DONE,   /* or failed: then nobody knows, and these revisions are never given again */
+	MARK_UNDONE, /* nothing was written, and these revisions are given again */
+};
+
+static void mark_all(struct batch *batch, enum mark mark_what)
 {
 	for (struct cell *cell = batch->cells; cell; cell = cell->next_touched) {
 		_Atomic uint64_t *mark = store_mark(batch->store, cell->hash);
@@ -543,9 +561,9 @@ static void mark_all(struct batch *batch, bool done)
 		if (!cell->revision)
 			continue;
 		was = atomic_load_explicit(mark, memory_order_relaxed);
-		if (!done)
+		if (mark_what == MARK_BEGIN)
 			now = was | 1;
-		else if ((was & ~UINT64_C(1)) > now)
+		else if (mark_what == MARK_UNDONE || (was & ~UINT64_C(1)) > now)
 			now = was & ~UINT64_C(1);
 		/* Pairs with the acquire in client.c; who was told of a change sees the mark of it. */
 		atomic_store_explicit(mark, now, memory_order_release);
@@ -561,6 +579,12 @@ static void known_keep(struct batch *batch)
 				  cell->revision);
 }
 
+void batch_abandon(struct batch *batch)
+{
+	usage_revert(&batch->usage);
+	batch->revision = store_committed(batch->store);
+}
+
 int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_text)
 {
 	struct store *store = batch->store;
@@ -573,9 +597,9 @@ int batch_commit(struct batch *batch, bool sync, bool *ret_synced, char *reterr_
 		usage_store(&batch->usage, batch->db, batch->rocks);
 		raised = ceiling_encode(batch);
 		sync = (sync || raised) && !batch->store->db_config.ephemeral;
-		mark_all(batch, false);
+		mark_all(batch, MARK_BEGIN);
 		r = db_write(batch->db, batch->rocks, sync, reterr_text);
-		mark_all(batch, true);
+		mark_all(batch, r == DB_E_STALLED ? MARK_UNDONE : MARK_DONE);
 	} else if (sync) {
 		/* That nothing was to be done may rest on writes that were not synced. */
 		char *error = NULL;

@@ -86,6 +86,9 @@ int batch_remove(struct batch *batch, const uint8_t *key, uint32_t key_len, int6
 /* Takes an entry of the expiry index away that belongs to nothing. */
 void batch_remove_index(struct batch *batch, const uint8_t *key, size_t key_len);
 
+/* Forgets it, when it is not to be committed: its revisions were seen by nobody and are given again. */
+void batch_abandon(struct batch *batch);
+
 /*
  * Writes it all, marks, publishes. 0, DB_E_STALLED, DB_E_FAILED with @reterr_text; on failure the batch is as if
  * nothing had been in it.

@@ -4,7 +4,7 @@
  * Backup, restore, verify, usage
  *
  * A backup is a checkpoint of RocksDB: files are linked, or copied to another file system, and the log is copied.
- * It is itself a database. A restore builds a copy beside the database (its large files are linked, they
+ * It is itself a database, in a directory of its own that only its owner may enter. A restore builds a copy beside the database (its large files are linked, they
  * never change), verifies that copy as a whole, and only then has the writer put it in place.
  */
 
@@ -21,6 +21,23 @@
 #include "store/store_priv.h"
 #include "store/verify.h"
 
+/* Long work must not hold up the end of the store, nor whoever has to replace the database. */
+static int stop_asked(const void *arg)
+{
+	const struct store *store = arg;
+
+	return atomic_load_explicit(&store->stopping, memory_order_relaxed) ? STORE_E_STOPPED : 0;
+}
+
+static int stop_or_replaced(const void *arg)
+{
+	const struct store *store = arg;
+
+	if (!atomic_load_explicit(&store->db, memory_order_relaxed))
+		return STORE_E_BUSY;
+	return stop_asked(arg);
+}
+
 static int os_finding(struct store_chore *chore, const char *path, int error)
 {
 	(void)snprintf(chore->text, sizeof(chore->text), "%.800s: %s", path,
@@ -30,29 +47,52 @@ static int os_finding(struct store_chore *chore, const char *path, int error)
 
 /* ---- backup ---- */
 
-static int backup(struct store_chore *chore, struct db *db)
+static int checkpoint(struct store_chore *chore, struct db *db, const char *inside)
 {
-	rocksdb_checkpoint_t *checkpoint;
+	rocksdb_checkpoint_t *rocks;
 	char *error = NULL;
-	struct stat st;
 
-	if (!lstat(chore->path, &st)) {
+	rocks = rocksdb_checkpoint_object_create(db->rocks, &error);
+	if (!error) {
+		/* With its log rather than flushed: only the writer may begin a new log (db.c, turn()). */
+		rocksdb_checkpoint_create(rocks, inside, db->memtable_bytes ? UINT64_MAX : 0,
+					  &error);
+		rocksdb_checkpoint_object_destroy(rocks);
+	}
+	if (!error)
+		return 0;
+	(void)db_error(error, chore->text);
+	return STORE_E_FAILED;
+}
+
+static int backup(struct store *store, struct store_chore *chore, struct db *db)
+{
+	CLEANUP(freep) char *inside = NULL, *parent = NULL;
+	int r;
+
+	if (atomic_load_explicit(&store->failed, memory_order_relaxed)) {
+		store_cause(store, chore->text, sizeof(chore->text));
+		return STORE_E_FAILED;
+	}
+	if (asprintf(&inside, "%s/db", chore->path) < 0 ||
+	    asprintf(&parent, "%s/..", chore->path) < 0)
+		return STORE_E_BUSY;
+	/* Nobody else may look into it, not even while it is made; RocksDB's own files and directories are for all to read. */
+	if (mkdir(chore->path, 0700)) {
+		if (errno != EEXIST)
+			return os_finding(chore, chore->path, errno);
 		(void)snprintf(chore->text, sizeof(chore->text),
 			       "%.800s exists; name a path that does not", chore->path);
 		return STORE_E_EXISTS;
 	}
-	checkpoint = rocksdb_checkpoint_object_create(db->rocks, &error);
-	if (!error) {
-		/* With its log rather than flushed: only the writer may begin a new log (db.c, turn()). */
-		rocksdb_checkpoint_create(checkpoint, chore->path,
-					  db->memtable_bytes ? UINT64_MAX : 0, &error);
-		rocksdb_checkpoint_object_destroy(checkpoint);
+	r = checkpoint(chore, db, inside);
+	if (!r && (db_sync_directory(chore->path) || db_sync_directory(parent)))
+		r = os_finding(chore, chore->path, EIO);
+	if (r) {
+		db_destroy(inside);
+		(void)rmdir(chore->path);
 	}
-	if (error) {
-		(void)db_error(error, chore->text);
-		return STORE_E_FAILED;
-	}
-	return 0;
+	return r;
 }
 
 /* ---- restore ---- */
@@ -106,13 +146,17 @@ static void dir_freep(DIR **dir)
 
 static int copy_database(struct store_chore *chore, const char *to_path)
 {
-	CLEANUP(dir_freep) DIR *from = opendir(chore->path);
+	CLEANUP(freep) char *inside = NULL;
+	CLEANUP(dir_freep) DIR *from = NULL;
 	CLEANUP(fd_closep) int to = -1;
 	struct dirent *file;
 	int r;
 
+	if (asprintf(&inside, "%s/db", chore->path) < 0)
+		return STORE_E_BUSY;
+	from = opendir(inside);
 	if (!from)
-		return os_finding(chore, chore->path, errno);
+		return os_finding(chore, inside, errno);
 	if (mkdir(to_path, 0700))
 		return os_finding(chore, to_path, errno);
 	to = open(to_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -139,7 +183,8 @@ static int verify_copy(struct store *store, struct store_chore *chore, char *cop
 	config.salvage_hint = NULL;
 	r = db_open(&config, DB_READ_ONLY, &db, why);
 	if (!r)
-		r = verify_database(db, &store->seed, &chore->keys, &chore->bytes, why);
+		r = verify_database(db, &store->seed, (struct verify_stop){stop_asked, store},
+				    &chore->keys, &chore->bytes, why);
 	if (!r)
 		return 0;
 	(void)snprintf(chore->text, sizeof(chore->text), "%.300s cannot be restored: %.600s",
@@ -193,10 +238,11 @@ static int with_database(struct store_reader *reader, struct store_chore *chore)
 	if (!db)
 		return r;
 	if (chore->kind == STORE_BACKUP)
-		r = backup(chore, db);
+		r = backup(reader->store, chore, db);
 	else if (chore->kind == STORE_VERIFY)
-		r = verify_database(db, &reader->store->seed, &chore->keys, &chore->bytes,
-				    chore->text);
+		r = verify_database(db, &reader->store->seed,
+				    (struct verify_stop){stop_or_replaced, reader->store},
+				    &chore->keys, &chore->bytes, chore->text);
 	else
 		r = usage(chore, db);
 	store_unpin(&reader->pin);

@@ -508,6 +508,31 @@ static int check_files(const struct db_config *config, const rocksdb_options_t *
 	return corrupt(config, text, reterr_text);
 }
 
+static void destroy_beside(const struct db_config *config, const char *suffix)
+{
+	CLEANUP(freep) char *path = NULL;
+
+	if (asprintf(&path, "%s.%s", config->path, suffix) >= 0 && path_exists(path, ""))
+		db_destroy(path);
+}
+
+/* What must be before a start: a database, and nothing left of restoring another (writer.c). */
+static int prepare(const struct db_config *config, char *reterr_text)
+{
+	CLEANUP(freep) char *aside = NULL;
+
+	if (asprintf(&aside, "%s.old", config->path) < 0)
+		return err_raise(-ENOMEM);
+	if (config->ephemeral)
+		db_destroy(config->path);
+	if (!path_exists(config->path, "") && path_exists(aside, "") && rename(aside, config->path))
+		return os_error(aside, -errno, reterr_text);
+	if (!path_exists(config->path, ""))
+		return db_found(config, reterr_text);
+	destroy_beside(config, "restoring");
+	return 0;
+}
+
 int db_open(const struct db_config *config, enum db_mode mode, struct db **ret_db,
 	    char *reterr_text)
 {
@@ -516,10 +541,8 @@ int db_open(const struct db_config *config, enum db_mode mode, struct db **ret_d
 	char *error = NULL;
 	int r;
 
-	if (mode == DB_START && config->ephemeral)
-		db_destroy(config->path);
-	if (mode == DB_START && !path_exists(config->path, "")) {
-		r = db_found(config, reterr_text);
+	if (mode == DB_START) {
+		r = prepare(config, reterr_text);
 		if (r)
 			return r;
 	}
@@ -548,6 +571,8 @@ int db_open(const struct db_config *config, enum db_mode mode, struct db **ret_d
 		r = empty_sessions(config, db, opened.options[DB_SESSION], reterr_text);
 	if (r)
 		return r;
+	if (mode == DB_START)
+		destroy_beside(config, "old");
 	*ret_db = TAKE(db);
 	return 0;
 }

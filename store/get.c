@@ -23,7 +23,7 @@ struct get_key {
 
 struct get_body {
 	uint32_t count;
-	size_t charged;
+	size_t bytes, charged; /* of its keys; against read_bytes */
 	struct get_key keys[];
 };
 
@@ -149,7 +149,7 @@ static int charge(struct store *store, struct store_get *get)
 		return STORE_E_TOO_BIG;
 	if (!store_read_charge(store, bytes))
 		return STORE_E_BUSY;
-	get->body->charged = bytes;
+	get->body->charged += bytes;
 	return 0;
 }
 
@@ -202,6 +202,17 @@ static int get_now(struct store_client *client, struct store_get *get)
 	return get->result;
 }
 
+/* Keys that wait are in memory for a while, so they count, too. */
+static int charge_keys(struct store *store, struct get_body *body)
+{
+	if (body->charged)
+		return 0;
+	if (!store_read_charge(store, body->bytes))
+		return STORE_E_BUSY;
+	body->charged = body->bytes;
+	return 0;
+}
+
 /* 0, STORE_E_PENDING, _BUSY or _TOO_BIG. */
 static int get_go(struct store_client *client, struct store_get *get)
 {
@@ -209,6 +220,8 @@ static int get_go(struct store_client *client, struct store_get *get)
 
 	if (r != STORE_E_PENDING)
 		return r;
+	if (charge_keys(client->store, get->body))
+		return STORE_E_BUSY;
 	return store_read_enqueue(client->store, &get->task) ? STORE_E_PENDING : STORE_E_BUSY;
 }
 
@@ -257,6 +270,7 @@ static struct get_body *body_new(struct store *store, struct store_get *get,
 	if (!body)
 		return NULL;
 	body->count = count;
+	body->bytes = bytes;
 	body->charged = 0;
 	entries = (struct store_entry **)&body->keys[count];
 	memset(entries, 0, count * sizeof(entries[0]));
@@ -306,8 +320,12 @@ int store_get_submit(struct store_client *client, struct store_get *get,
 	}
 	if (get->memory_only)
 		r = wait_seq ? STORE_E_PENDING : get_now(client, get);
+	else if (!wait_seq)
+		r = get_go(client, get);
+	else if (charge_keys(store, get->body))
+		r = STORE_E_BUSY;
 	else
-		r = wait_seq ? client_park(client, &get->task, wait_seq) : get_go(client, get);
+		r = client_park(client, &get->task, wait_seq);
 	if (r && (r != STORE_E_PENDING || get->memory_only))
 		store_get_deinit(get);
 	return r;

@@ -7,6 +7,7 @@
  * with the prefix in any case, so a forged cursor leads nowhere its scan could not go anyway.
  */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,9 +84,10 @@ static int fill_page(struct store *store, struct store_scan *scan, rocksdb_itera
 		const uint8_t *key = (const uint8_t *)rocksdb_iter_key(it, &key_len);
 		const char *image = rocksdb_iter_value(it, &len);
 
+		errno = 0;
 		entry = entry_read(image, len);
 		if (!entry)
-			return STORE_E_DAMAGED;
+			return errno == EBADMSG ? STORE_E_DAMAGED : STORE_E_BUSY;
 		steps++;
 		if (!entry_expired(entry, now_ms)) {
 			r = add_row(scan, key, key_len, entry);

@@ -15,6 +15,7 @@
 enum {
 	KIB = 1 << 10,
 	MIB = 1 << 20,
+	VALUE_MAX_MAX = 256 * MIB, /* lengths of what is joined fit 32 bits */
 };
 
 const char *store_strerror(int r)
@@ -174,7 +175,9 @@ static int parts_init(struct store *store, const struct store_config *config)
 	store->db_config.ephemeral = config->ephemeral;
 	store->db_config.salvage = config->salvage;
 	store->db_config.salvage_hint = config->salvage_hint;
-	if (asprintf(&store->db_config.path, "%s/db", config->path) < 0)
+	/* Another name, so that no mistake can make a throw-away store of one that is to stay. */
+	if (asprintf(&store->db_config.path, "%s/%s", config->path,
+		     config->ephemeral ? "ephemeral" : "db") < 0)
 		return err_raise(-ENOMEM);
 	store->db_config.cache = rocksdb_cache_create_lru(store->db_config.sizes.block_cache);
 	store->wake = config->wake;
@@ -278,7 +281,7 @@ int store_open(const struct store_config *config, struct store **ret_store, char
 
 	reterr_text[0] = '\0';
 	if (!config->clients || config->clients > STORE_CLIENTS_MAX ||
-	    config->sizes.key_max > KEY_WITHIN_MAX)
+	    config->sizes.key_max > KEY_WITHIN_MAX || config->sizes.value_max > VALUE_MAX_MAX)
 		return err_raise(-EINVAL);
 	store = aligned_alloc(64, (sizeof(*store) + 63) / 64 * 64);
 	if (!store)

@@ -81,18 +81,19 @@ struct store_sizes {
 	uint32_t queue_ops;   /* ops that wait for the writer, of all clients [65536] */
 	size_t queue_bytes;   /* and their keys and values [64 MiB] */
 	uint32_t reads_max;   /* reads that wait or run off their client, of all clients [4096] */
-	size_t read_bytes;    /* answers not yet released by store_*_deinit() [128 MiB] */
-	size_t client_cache;  /* bytes of each client's own cache [16 MiB] */
-	size_t writer_cache;  /* bytes of what the writer knows of the database [8 MiB] */
-	size_t block_cache;   /* bytes of RocksDB's cache: blocks, indexes and filters [32 MiB] */
-	size_t write_buffer;  /* bytes of a memtable; up to four are in memory [16 MiB] */
+	size_t read_bytes; /* keys that wait, answers not yet released by store_*_deinit() [128 MiB] */
+	size_t client_cache; /* bytes of each client's own cache [16 MiB] */
+	size_t writer_cache; /* bytes of what the writer knows of the database [8 MiB] */
+	size_t block_cache;  /* bytes of RocksDB's cache: blocks, indexes and filters [32 MiB] */
+	size_t write_buffer; /* bytes of a memtable; up to four are in memory [16 MiB] */
 	uint32_t history_events; /* changes remembered for watches [65536] */
 	size_t history_bytes;    /* and their keys and values [16 MiB] */
 	uint32_t watches_max;    /* of all clients [65536] */
 };
 
 struct store_config {
-	const char *path; /* a directory that exists; the store makes and owns db/ in it */
+	const char *
+		path; /* a directory that exists; the store makes and owns db/ in it, or ephemeral/ */
 	const char
 		*salvage_hint; /* how a user asks for @salvage, for the error text; may be NULL */
 	uint32_t clients;      /* 1..64 */
@@ -292,7 +293,7 @@ void store_write_deinit(struct store_write *write); /* after done(); releases wh
 struct store_drop {
 	void (*done)(struct store_drop *drop);
 
-	int result; /* 0, STORE_E_BUSY, _FAILED or _STOPPED: then some may be left; drop again */
+	int result; /* 0, STORE_E_BUSY, _FAILED, _DAMAGED or _STOPPED: then some may be left; drop again */
 	uint64_t deleted;
 
 	struct store_task task;
@@ -420,14 +421,17 @@ void store_event_deinit(struct store_event *event);
  * on; a restore holds up writes, and reads that need RocksDB, while the database is changed.
  */
 enum store_chore_kind {
-	/* To @path, which must not exist and be on the same file system to be quick. */
+	/* To @path, a directory that it makes, mode 0700; on the same file system it is quick. */
 	STORE_BACKUP,
 	/*
 	 * From @path, which a backup made: checked as a whole first, then put in place at one instant. Afterwards all
 	 * watches are STORE_E_COMPACTED, and the session scope is empty. On failure nothing has changed.
 	 */
 	STORE_RESTORE,
-	/* Reads every byte, compares checksums, usage figures and expiries. Finds: STORE_E_DAMAGED. */
+	/*
+	 * Reads every byte, compares checksums, usage figures and expiries. Finds: STORE_E_DAMAGED. Gives up with
+	 * STORE_E_BUSY when the database is replaced meanwhile.
+	 */
 	STORE_VERIFY,
 	/* What the payer @owner, @account uses. */
 	STORE_USAGE,

@@ -108,7 +108,8 @@ struct store {
 	struct store_task *writes, **writes_last;
 	struct store_task *read_tasks, **read_tasks_last;
 	struct swap *swap;
-	bool stopping, writer_asleep;
+	_Atomic bool stopping; /* set under it, looked at by long work without it */
+	bool writer_asleep;
 	bool no_db; /* not even for reading */
 	char cause[STORE_TEXT_MAX];
 

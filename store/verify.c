@@ -16,6 +16,7 @@
 
 enum {
 	SUM_BUCKETS = 4096,
+	STOP_EVERY = 1024, /* entries */
 };
 
 /* What a payer's entries come to, counted here. */
@@ -32,7 +33,8 @@ struct verify {
 	rocksdb_readoptions_t *options;
 	const rocksdb_snapshot_t *snapshot;
 	struct sum *sums[SUM_BUCKETS];
-	uint64_t keys, bytes;
+	struct verify_stop stop;
+	uint64_t keys, bytes, seen;
 	char *text;
 };
 
@@ -170,7 +172,12 @@ static int check_one(struct verify *verify, enum db_family family, rocksdb_itera
 	const uint8_t *key = (const uint8_t *)rocksdb_iter_key(it, &key_len);
 	const char *value = rocksdb_iter_value(it, &len);
 	struct sum *sum;
+	int r = verify->seen++ % STOP_EVERY ? 0 : verify->stop.asked(verify->stop.arg);
 
+	if (r) {
+		(void)snprintf(verify->text, STORE_TEXT_MAX, "interrupted");
+		return r;
+	}
 	if (family == DB_EXPIRY)
 		return check_index(verify, key, key_len);
 	if ((family == DB_META || family == DB_SESSION) && key_len >= 5 && key[0] == 'u')
@@ -258,8 +265,8 @@ static void verify_end(struct verify *verify)
 	rocksdb_release_snapshot(verify->db->rocks, verify->snapshot);
 }
 
-int verify_database(struct db *db, const struct hash_seed *seed, uint64_t *ret_keys,
-		    uint64_t *ret_bytes, char *reterr_text)
+int verify_database(struct db *db, const struct hash_seed *seed, struct verify_stop stop,
+		    uint64_t *ret_keys, uint64_t *ret_bytes, char *reterr_text)
 {
 	CLEANUP(freep) struct verify *verify = calloc(1, sizeof(*verify));
 	int r = 0;
@@ -268,6 +275,7 @@ int verify_database(struct db *db, const struct hash_seed *seed, uint64_t *ret_k
 		return STORE_E_BUSY;
 	verify->db = db;
 	verify->seed = seed;
+	verify->stop = stop;
 	verify->text = reterr_text;
 	verify->snapshot = rocksdb_create_snapshot(db->rocks);
 	verify->options = rocksdb_readoptions_create();

@@ -42,7 +42,7 @@ struct writer {
 	struct store *store;
 	pthread_t thread;
 	struct batch batch;
-	struct store_task *queue; /* taken from the store's, oldest first */
+	struct store_task *queue, **queue_last; /* taken from the store's, oldest first */
 	struct store_task *drops, **drops_last;
 	uint64_t sweep_at_ns, directory_at_ns, reopen_at_ns;
 	uint64_t reopen_wait_ms;
@@ -225,7 +225,7 @@ static int commit(struct writer *writer, bool sync, bool *ret_synced)
 
 	*ret_synced = false;
 	if (directory_gone(writer, text)) {
-		usage_revert(&writer->batch.usage);
+		batch_abandon(&writer->batch);
 		fail(writer, text);
 		return STORE_E_FAILED;
 	}
@@ -309,6 +309,18 @@ static void drop_end(struct writer *writer, int r)
 	answers_send(writer->store, &answers);
 }
 
+/* Of an iterator that has ended, or was left: 0, STORE_E_DAMAGED or _FAILED. Destroys it. */
+static int iterator_end(rocksdb_iterator_t *it)
+{
+	char *error = NULL;
+
+	rocksdb_iter_get_error(it, &error);
+	rocksdb_iter_destroy(it);
+	if (!error)
+		return 0;
+	return db_error(error, NULL) == DB_E_DAMAGED ? STORE_E_DAMAGED : STORE_E_FAILED;
+}
+
 /* Deletes some keys of the first drop. */
 static void drop_turn(struct writer *writer)
 {
@@ -318,7 +330,7 @@ static void drop_turn(struct writer *writer)
 	uint64_t deleted = 0;
 	uint32_t keys = 0;
 	bool synced, removed, more;
-	int r = writer->failed ? STORE_E_FAILED : 0;
+	int r = writer->failed ? STORE_E_FAILED : 0, ended;
 
 	batch_begin(batch);
 	if (r) {
@@ -339,11 +351,12 @@ static void drop_turn(struct writer *writer)
 		deleted += removed;
 	}
 	more = keys == STORE_DROP_KEYS;
-	rocksdb_iter_destroy(it);
+	ended = iterator_end(it);
+	r = r ? r : ended;
 	if (!r)
 		r = commit(writer, false, &synced);
 	else
-		usage_revert(&batch->usage);
+		batch_abandon(batch);
 	if (!r)
 		drop->deleted += deleted;
 	if (r || !more)
@@ -362,7 +375,7 @@ static void sweep_turn(struct writer *writer)
 	uint32_t keys = 0, expired = 0;
 	int64_t next_ms = INT64_MAX;
 	bool synced, removed;
-	int r = 0;
+	int r = 0, ended;
 
 	batch_begin(batch);
 	it = rocksdb_create_iterator_cf(batch->db->rocks, batch->db->reads,
@@ -383,15 +396,18 @@ static void sweep_turn(struct writer *writer)
 		    key_space_read(key + KEY_TIME_BYTES, len - KEY_TIME_BYTES))
 			r = batch_remove(batch, key + KEY_TIME_BYTES,
 					 (uint32_t)(len - KEY_TIME_BYTES), at_ms, &removed);
+		if (r == STORE_E_DAMAGED) /* must not keep the others from expiring */
+			r = 0;
 		if (!r && !removed)
 			batch_remove_index(batch, key, len);
 		expired += removed;
 	}
-	rocksdb_iter_destroy(it);
+	ended = iterator_end(it);
+	r = r ? r : ended;
 	if (!r)
 		r = commit(writer, false, &synced);
 	else
-		usage_revert(&batch->usage);
+		batch_abandon(batch);
 	if (!r) {
 		batch->expiry_min_ms = next_ms;
 		store_count(&store->counts.expired, expired);
@@ -427,13 +443,18 @@ static int swap_files(const char *path, const char *fresh, const char *aside, ch
 	return STORE_E_FAILED;
 }
 
-static int sync_path(const char *path)
+static int sync_path(const char *path, char *text)
 {
 	CLEANUP(freep) char *parent = NULL;
+	int r;
 
 	if (asprintf(&parent, "%s/..", path) < 0)
-		return err_raise(-ENOMEM);
-	return err_trace(db_sync_directory(parent));
+		return STORE_E_BUSY;
+	r = db_sync_directory(parent);
+	if (!r)
+		return 0;
+	(void)snprintf(text, STORE_TEXT_MAX, "%.400s: %s", parent, strerrordesc_np(-r));
+	return STORE_E_FAILED;
 }
 
 static int swap_database(struct writer *writer, const char *fresh, char *text)
@@ -454,21 +475,23 @@ static int swap_database(struct writer *writer, const char *fresh, char *text)
 		db_free(db);
 	writer->batch.db = NULL;
 	r = swap_files(path, fresh, aside, text);
-	if (!r && !sync_path(path)) {
-		r = resume(writer, DB_RESTORED, text);
+	if (!r) {
+		r = sync_path(path, text);
+		if (!r)
+			r = resume(writer, DB_RESTORED, text);
 		if (!r) {
 			db_destroy(aside);
 			return 0;
 		}
 		(void)rename(path, fresh); /* as it was */
 		(void)rename(aside, path);
-		(void)sync_path(path);
+		(void)sync_path(path, why);
 	}
 	if (resume(writer, DB_REOPEN, why)) {
 		fail(writer, why);
 		resume_reading(writer);
 	}
-	return r ? r : STORE_E_FAILED;
+	return r;
 }
 
 static void swap_turn(struct writer *writer, struct swap *swap)
@@ -541,16 +564,18 @@ static bool await_work(struct writer *writer, struct swap **ret_swap)
 {
 	struct store *store = writer->store;
 	uint64_t at_ns = writer->drops ? 0 : next_turn_ns(writer);
-	struct store_task **last = &writer->queue;
 	bool going;
 
 	(void)pthread_mutex_lock(&store->mutex);
 	if (!writer->queue && !store->writes && !store->swap && !store->stopping &&
 	    clock_now_ns() < at_ns)
 		sleep_until(store, at_ns);
-	while (*last)
-		last = &(*last)->next;
-	*last = store->writes;
+	if (!writer->queue)
+		writer->queue_last = &writer->queue;
+	if (store->writes) {
+		*writer->queue_last = store->writes;
+		writer->queue_last = store->writes_last;
+	}
 	store->writes = NULL;
 	store->writes_last = &store->writes;
 	*ret_swap = store->swap;

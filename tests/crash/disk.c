@@ -310,7 +310,7 @@ static ssize_t allowed(int fd, size_t count)
 
 		(void)nanosleep(&pause, NULL);
 	}
-	if (faults() & DISK_WRITE_FAILS) {
+	if (faults() & DISK_WRITE_FAILS || (flags & FD_TABLE && faults() & DISK_TABLES_FAIL)) {
 		errno = EIO;
 		return -1;
 	}

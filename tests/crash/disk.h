@@ -32,11 +32,12 @@ enum {
 		16, /* what had its name before is kept in the graveyard, under its inode number */
 
 	/* faults, to be combined */
-	DISK_FULL = 1,        /* writing, creating: half a write, then ENOSPC */
-	DISK_SYNC_FAILS = 2,  /* fsync, fdatasync: EIO */
-	DISK_WRITE_FAILS = 4, /* EIO */
-	DISK_HOLD_TABLES = 8, /* writes to *.sst wait until this is off */
-	DISK_NO_SYNC = 16,    /* fsync, fdatasync: success, and nothing done */
+	DISK_FULL = 1,         /* writing, creating: half a write, then ENOSPC */
+	DISK_SYNC_FAILS = 2,   /* fsync, fdatasync: EIO */
+	DISK_WRITE_FAILS = 4,  /* EIO */
+	DISK_HOLD_TABLES = 8,  /* writes to *.sst wait until this is off */
+	DISK_NO_SYNC = 16,     /* fsync, fdatasync: success, and nothing done */
+	DISK_TABLES_FAIL = 32, /* writes to *.sst: EIO */
 };
 
 struct disk_node {

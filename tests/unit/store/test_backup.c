@@ -16,6 +16,7 @@ static void a_backup_made_while_running_is_restored_while_running(void **state)
 	struct store_op ttl = op_put("t", "soon");
 	char path[80];
 	uint64_t before, after;
+	struct stat st;
 
 	backup_path(f, path, sizeof(path));
 	(void)put(f, "a", "one");
@@ -25,6 +26,8 @@ static void a_backup_made_while_running_is_restored_while_running(void **state)
 	ttl.key.space = space_named(STORE_SESSION, "s");
 	(void)write_one(f, ttl, NULL);
 	assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
 	(void)put(f, "a", "changed");
 	(void)write_one(f, (struct store_op){.key = key_global("b"), .verb = STORE_DELETE}, NULL);
 	before = put(f, "c", "three");
@@ -72,17 +75,23 @@ static void a_damaged_backup_is_refused_and_nothing_changes(void **state)
 		(void)snprintf(key, sizeof(key), "k%04u", i);
 		(void)put(f, key, key);
 	}
-	assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), 0);
-	(void)put(f, "a", "one");
-	(void)snprintf(
-		command, sizeof(command),
-		"file=$(ls -S %s/*.sst | head -n 1); cp $file $file.copy; mv $file.copy $file; "
-		"printf x | dd of=$file bs=1 seek=5000 conv=notrunc status=none",
-		path);
-	assert_int_equal(system(command), 0);
-	assert_int_equal(do_chore(f, &chore, STORE_RESTORE, path), STORE_E_CORRUPT);
-	assert_non_null(strstr(chore.chore.text, path));
-	expect(f, "a", "one");
+	fixture_reopen(f); /* makes tables of what was in the log */
+	(void)put(f, "in the log", "one");
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), 0);
+		(void)put(f, "a", "one");
+		(void)snprintf(command, sizeof(command),
+			       "file=$(ls -S %s/db/*.%s | head -n 1); cp $file $file.copy; "
+			       "mv $file.copy $file; "
+			       "printf x | dd of=$file bs=1 seek=%u conv=notrunc status=none",
+			       path, i ? "log" : "sst", i ? 60 : 5000);
+		assert_int_equal(system(command), 0);
+		assert_int_equal(do_chore(f, &chore, STORE_RESTORE, path), STORE_E_CORRUPT);
+		assert_non_null(strstr(chore.chore.text, path));
+		expect(f, "a", "one");
+		(void)snprintf(command, sizeof(command), "rm -r %s", path);
+		assert_int_equal(system(command), 0);
+	}
 	assert_int_equal(do_chore(f, &chore, STORE_RESTORE, "/nonexistent"), STORE_E_FAILED);
 	expect(f, "a", "one");
 	(void)put(f, "a", "two");

@@ -269,6 +269,26 @@ static void a_backup_that_finds_no_room_leaves_nothing(void **state)
 	expect_sound(f);
 }
 
+/* Of a log that failed nobody knows what is in it. */
+static void a_store_that_failed_is_not_backed_up(void **state)
+{
+	struct fixture *f = *state;
+	struct waited_chore chore = {0};
+	char path[96];
+
+	(void)snprintf(path, sizeof(path), "%s/backup", place.data);
+	(void)put(f, "a", "one");
+	for (uint32_t fault = DISK_FULL; fault <= DISK_WRITE_FAILS; fault *= 2) {
+		set_faults(fault);
+		assert_int_equal(put_durable(f, "b", "two"), STORE_E_FAILED);
+		set_faults(0);
+		assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), STORE_E_FAILED);
+		assert_true(chore.chore.text[0]);
+		await_writable(f);
+	}
+	assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), 0);
+}
+
 /* Memtables that cannot be written out: busy, not stuck, and nothing is lost. */
 static void a_disk_that_does_not_keep_up_makes_busy(void **state)
 {
@@ -296,14 +316,17 @@ static void a_disk_that_does_not_keep_up_makes_busy(void **state)
 	assert_true(stats.stalls > 0);
 	assert_false(stats.failed);
 	expect_reads(f);
+	expect_at(f, 1, key_global("well"), NULL);
+	(void)write_one(f, op_put("well", "again"), &r);
+	assert_int_equal(r, STORE_E_BUSY);
+	expect_at(f, 1, key_global("well"), NULL); /* and client 1 remembers that */
 	set_faults(0);
-	for (unsigned i = 0; i < FIXTURE_WAIT_MS / 10; i++, pause_ms(10)) {
+	for (unsigned i = 0; r && i < FIXTURE_WAIT_MS / 10; i++, pause_ms(10)) {
 		(void)write_one(f, op_put("well", "again"), &r);
-		if (!r)
-			break;
-		assert_int_equal(r, STORE_E_BUSY);
+		assert_true(!r || r == STORE_E_BUSY);
 	}
 	assert_int_equal(r, 0);
+	expect_at(f, 1, key_global("well"), "again");
 	fixture_reopen(f);
 	for (unsigned i = 0; i < count; i++) {
 		struct waited_get get = {0};
@@ -315,6 +338,32 @@ static void a_disk_that_does_not_keep_up_makes_busy(void **state)
 		assert_non_null(get.get.entries[0]);
 		store_get_deinit(&get.get);
 	}
+	expect_sound(f);
+}
+
+/* The log works, so writes do, until memtables cannot be written out: that is a failure and not busy for ever. */
+static void tables_that_cannot_be_written_are_a_failure(void **state)
+{
+	struct fixture *f = *state;
+	char value[4100] = {(char)0xda, 0x10, 0x00};
+	struct store_op op = {.value = value, .value_len = 4099};
+	int r = 0;
+
+	f->config.sizes.write_buffer = 128 << 10;
+	fixture_open(f);
+	(void)put(f, "a", "one");
+	op.key = key_global("large");
+	set_faults(DISK_TABLES_FAIL);
+	for (unsigned i = 0; i < FIXTURE_WAIT_MS / 10 && r != STORE_E_FAILED; i++) {
+		(void)write_one(f, op, &r);
+		if (r)
+			pause_ms(10);
+	}
+	assert_int_equal(r, STORE_E_FAILED);
+	expect_reads(f);
+	set_faults(0);
+	await_writable(f);
+	expect_reads(f);
 	expect_sound(f);
 }
 
@@ -332,6 +381,8 @@ int main(void)
 		CLOSED_TEST(a_store_on_a_full_disk_is_not_opened_and_says_why),
 		DISK_TEST(a_store_that_failed_can_be_closed),
 		DISK_TEST(a_backup_that_finds_no_room_leaves_nothing),
+		DISK_TEST(a_store_that_failed_is_not_backed_up),
+		CLOSED_TEST(tables_that_cannot_be_written_are_a_failure),
 		CLOSED_TEST(a_disk_that_does_not_keep_up_makes_busy),
 	};
 

@@ -8,6 +8,8 @@
 #include <rocksdb/c.h>
 #include <sys/wait.h>
 
+#include "store/verify.h"
+
 static void expect_refused(struct fixture *f, int result, const char *first, const char *second)
 {
 	assert_int_equal(fixture_try_open(f), result);
@@ -278,6 +280,31 @@ static void a_torn_end_is_what_a_crash_leaves(void **state)
 	}
 }
 
+/* A restore moves the database aside, then the restored one to its place: it may die in between, or before it cleans up. */
+static void a_restore_that_died_half_way_is_ended(void **state)
+{
+	struct fixture *f = *state;
+	char db[96], old[96], restoring[96], command[512];
+
+	inside(f, "", db, sizeof(db));
+	(void)snprintf(old, sizeof(old), "%s/db.old", f->path);
+	(void)snprintf(restoring, sizeof(restoring), "%s/db.restoring", f->path);
+	fixture_open(f);
+	(void)put(f, "a", "one");
+	fixture_close(f);
+	assert_int_equal(rename(db, old), 0);
+	fixture_open(f);
+	expect(f, "a", "one");
+	fixture_close(f);
+	(void)snprintf(command, sizeof(command), "cp -r %s %s; cp -r %s %s", db, old, db,
+		       restoring);
+	assert_int_equal(system(command), 0);
+	fixture_open(f);
+	expect(f, "a", "one");
+	assert_int_not_equal(access(old, F_OK), 0);
+	assert_int_not_equal(access(restoring, F_OK), 0);
+}
+
 static void largest_table(const struct fixture *f, char *to, size_t size)
 {
 	char list[256];
@@ -297,6 +324,10 @@ static void a_damaged_value_is_told_and_the_rest_is_read(void **state)
 	struct store_key key = key_global("k0000");
 	struct waited_get get = {0};
 	struct waited_chore chore = {0};
+	struct waited_drop drop = {.drop = {.done = waited_drop_done}};
+	struct store_space space = space_global();
+	struct store_watch watch = {0};
+	uint64_t revision;
 	char sst[128], name[16];
 	unsigned ok = 0, damaged = 0;
 	uint8_t byte;
@@ -330,6 +361,58 @@ static void a_damaged_value_is_told_and_the_rest_is_read(void **state)
 	assert_true(damaged > 0);
 	assert_true(ok > 1000);
 	assert_int_equal(do_chore(f, &chore, STORE_VERIFY, NULL), STORE_E_DAMAGED);
+	/* What cannot be read is not taken for the end. */
+	assert_int_equal(store_drop_submit(store_client(f->store, 0), &drop.drop, &space),
+			 STORE_E_PENDING);
+	fixture_await(f, 0, &drop.done);
+	assert_int_equal(drop.drop.result, STORE_E_DAMAGED);
+	/* Nor has it left a revision that nobody knows of. */
+	revision =
+		write_one(f, (struct store_op){.key = key_global("z"), .verb = STORE_DELETE}, NULL);
+	assert_int_equal(store_watch_open(store_client(f->store, 0), &watch, &key, false, revision),
+			 0);
+	store_watch_close(&watch);
+}
+
+static int asked_too_often(const void *arg)
+{
+	unsigned *left = *(unsigned *const *)arg;
+
+	return (*left)-- ? 0 : STORE_E_STOPPED;
+}
+
+/* Whoever has to stop it, or to put another database in place, does not wait until it ends. */
+static void a_verification_can_be_interrupted(void **state)
+{
+	struct fixture *f = *state;
+	const struct hash_seed seed = {1, 2};
+	unsigned left = 1, *at = &left;
+	struct db_config config = {.sizes = {.write_buffer = 1 << 20}};
+	char key[16], path[96];
+	uint64_t keys, bytes;
+	struct db *db;
+
+	fixture_open(f);
+	for (unsigned i = 0; i < 3000; i++) {
+		(void)snprintf(key, sizeof(key), "k%04u", i);
+		(void)put(f, key, "value");
+	}
+	fixture_close(f);
+	(void)snprintf(path, sizeof(path), "%s/db", f->path);
+	config.path = path;
+	config.cache = rocksdb_cache_create_lru(1 << 20);
+	assert_int_equal(db_open(&config, DB_READ_ONLY, &db, f->text), 0);
+	assert_int_equal(verify_database(db, &seed, (struct verify_stop){asked_too_often, &at},
+					 &keys, &bytes, f->text),
+			 STORE_E_STOPPED);
+	assert_true(keys > 0 && keys < 3000);
+	left = 1000;
+	assert_int_equal(verify_database(db, &seed, (struct verify_stop){asked_too_often, &at},
+					 &keys, &bytes, f->text),
+			 0);
+	assert_int_equal(keys, 3000);
+	db_free(db);
+	rocksdb_cache_destroy(config.cache);
 }
 
 #define OPEN_TEST(name) \
@@ -345,6 +428,8 @@ int main(int argc, char **argv)
 		OPEN_TEST(half_a_creation_is_begun_anew),
 		OPEN_TEST(a_flipped_byte_anywhere_in_the_log_is_refused),
 		OPEN_TEST(a_torn_end_is_what_a_crash_leaves),
+		OPEN_TEST(a_restore_that_died_half_way_is_ended),
+		OPEN_TEST(a_verification_can_be_interrupted),
 		OPEN_TEST(a_damaged_value_is_told_and_the_rest_is_read),
 	};
 

@@ -106,6 +106,54 @@ static void answers_are_bounded(void **state)
 	store_get_deinit(&get.get);
 }
 
+/* Gets behind a write that is not done hold their keys in memory: large ones in great number must not. */
+static void waiting_keys_are_bounded(void **state)
+{
+	struct fixture *f = *state;
+	static char names[60][1000];
+	struct store_client *client;
+	struct store_key keys[61];
+	struct waited_write write = {
+		.write = {.done = waited_write_done, .payer = {.owner = FIXTURE_OWNER}}};
+	struct store_op op = op_put("a", "one");
+	struct waited_get gets[8] = {0};
+	struct store_stats stats;
+	unsigned accepted = 0;
+
+	fixture_close(f);
+	f->config.sizes.read_bytes = 256 << 10;
+	fixture_open(f);
+	client = store_client(f->store, 0);
+	keys[0] = key_global("a");
+	for (unsigned i = 0; i < 60; i++) {
+		memset(names[i], (int)i + 1, sizeof(names[i]));
+		keys[i + 1] = (struct store_key){
+			.space = space_global(), .key = names[i], .key_len = sizeof(names[i])};
+	}
+	assert_int_equal(store_write_submit(client, &write.write, &op, 1), STORE_E_PENDING);
+	for (; accepted < 8; accepted++) {
+		int r;
+
+		gets[accepted].get.done = waited_get_done;
+		r = store_get_submit(client, &gets[accepted].get, keys, 61);
+		if (r == STORE_E_BUSY)
+			break;
+		assert_int_equal(r, STORE_E_PENDING);
+	}
+	assert_int_equal(accepted, 4);
+	fixture_await(f, 0, &write.done);
+	for (unsigned i = 0; i < accepted; i++) {
+		fixture_await(f, 0, &gets[i].done);
+		assert_int_equal(gets[i].get.result, 0);
+		assert_non_null(gets[i].get.entries[0]);
+		assert_null(gets[i].get.entries[60]);
+		store_get_deinit(&gets[i].get);
+	}
+	store_write_deinit(&write.write);
+	store_stats(f->store, &stats);
+	assert_int_equal(stats.read_bytes, 0);
+}
+
 static void fill(struct fixture *f, const char *prefix, unsigned count)
 {
 	char key[32];
@@ -226,6 +274,7 @@ int main(void)
 		STORE_TEST(a_cache_is_bounded_and_still_right),
 		STORE_TEST(several_keys_are_read_at_once),
 		STORE_TEST(answers_are_bounded),
+		STORE_TEST(waiting_keys_are_bounded),
 		STORE_TEST(a_scan_pages_through_its_prefix),
 		STORE_TEST(a_listing_has_keys_alone),
 		STORE_TEST(a_scan_ends_with_its_space),

@@ -374,6 +374,7 @@ static void an_ephemeral_store_leaves_nothing(void **state)
 	struct fixture *f = *state;
 	char path[80];
 
+	(void)put(f, "a", "stays");
 	fixture_close(f);
 	f->config.ephemeral = true;
 	fixture_open(f);
@@ -381,8 +382,11 @@ static void an_ephemeral_store_leaves_nothing(void **state)
 	(void)put(f, "a", "one");
 	expect(f, "a", "one");
 	fixture_close(f);
-	(void)snprintf(path, sizeof(path), "%s/db", f->path);
+	(void)snprintf(path, sizeof(path), "%s/ephemeral", f->path);
 	assert_int_not_equal(access(path, F_OK), 0);
+	f->config.ephemeral = false;
+	fixture_open(f);
+	expect(f, "a", "stays"); /* whoever mixes them up loses nothing */
 }
 
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
