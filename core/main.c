@@ -42,7 +42,6 @@
 #include "core/state.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/launch.h"
-#include "sandbox/launcher.h"
 
 /* A message for whoever typed the command, beside the log. */
 #define FATAL(...)                                                   \
@@ -436,15 +435,14 @@ int main(int argc, char **argv)
 
 	if (!stdio_open())
 		return EXIT_FAILURE;
-	if (argc && !strcmp(argv[0], LAUNCHER_NAME))
-		return launcher_main();
 	r = config_read(&config, argc, argv);
 	if (r)
 		return r == CONFIG_E_EXIT ? EXIT_SUCCESS : EXIT_USAGE;
 	log_init("", config.log_level);
-	r = launcher_start(&launcher);
+	r = launcher_start(NULL, &launcher);
 	if (r) {
-		FATAL("the launcher cannot be started: %s", strerror(-r));
+		FATAL("clove-launcher, which belongs beside this program, cannot be started: %s. Build or install both together",
+		      strerror(-r));
 		return EXIT_FAILURE;
 	}
 	/* A reader of the log that goes away, a file that may not grow: errors, not the end. Children start anew. */

@@ -48,11 +48,29 @@ const char *launch_layer_name(enum launch_layer layer)
 	return layer < LAUNCH_LAYER_COUNT ? names[layer] : "unknown";
 }
 
-/* In the child. The launcher's own close_range() takes care of all other descriptors. */
-static _Noreturn void exec_launcher(int control)
+/* The launcher that was built with this program. 0 or -errno. */
+static int find_launcher(char *ret_path, size_t size)
 {
-	static char name[] = LAUNCHER_NAME;
-	char *argv[] = {name, NULL}, *env[] = {NULL};
+	ssize_t len = readlink("/proc/self/exe", ret_path, size);
+	char *name;
+
+	if (len < 0)
+		return err_raise(-errno);
+	if ((size_t)len >= size)
+		return err_raise(-ENAMETOOLONG);
+	ret_path[len] = '\0';
+	name = strrchr(ret_path, '/') + 1;
+	if ((size_t)snprintf(name, size - (size_t)(name - ret_path), LAUNCHER_NAME) >=
+	    size - (size_t)(name - ret_path))
+		return err_raise(-ENAMETOOLONG);
+	return 0;
+}
+
+/* In the child. The launcher's own close_range() takes care of all other descriptors. */
+static _Noreturn void exec_launcher(const char *path, int control)
+{
+	static char name[] = LAUNCHER_NAME, version[] = CLOVE_VERSION;
+	char *argv[] = {name, version, NULL}, *env[] = {NULL};
 	int moved = control;
 
 	if (control == CONTROL_FD)
@@ -60,7 +78,7 @@ static _Noreturn void exec_launcher(int control)
 	else
 		moved = dup2(control, CONTROL_FD);
 	if (moved >= 0)
-		(void)execve("/proc/self/exe", argv, env);
+		(void)execve(path, argv, env);
 	packet_send_ready(control, errno);
 	_exit(127);
 }
@@ -71,11 +89,19 @@ static void reap(pid_t pid)
 		;
 }
 
-int launcher_start(struct launcher *ret_launcher)
+int launcher_start(const char *path, struct launcher *ret_launcher)
 {
 	CLEANUP(fd_closep) int control = -1, theirs = -1, pidfd = -1;
+	char beside[PATH_MAX];
 	int pair[2], r;
 	pid_t pid;
+
+	if (!path) {
+		r = find_launcher(beside, sizeof(beside));
+		if (r)
+			return err_trace(r);
+		path = beside;
+	}
 
 	/* Inherited as ignored, it would have the kernel's children reaped before it sees them. */
 	if (signal(SIGCHLD, SIG_DFL) == SIG_ERR)
@@ -90,7 +116,7 @@ int launcher_start(struct launcher *ret_launcher)
 	if (pid < 0)
 		return err_raise(-errno);
 	if (pid == 0)
-		exec_launcher(theirs);
+		exec_launcher(path, theirs);
 	theirs = fd_close(theirs);
 
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);

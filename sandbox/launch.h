@@ -172,10 +172,10 @@ struct launcher {
 };
 
 /*
- * Starts /proc/self/exe as "clove-launcher", whose main() must call launcher_main(), and waits
- * until it is ready. Makes SIGCHLD default. 0 or -errno.
+ * Starts the launcher at @path, NULL: the one beside this program, and waits until it is ready. Makes SIGCHLD
+ * default. 0 or -errno: -ENOENT if it is not there, -ESTALE if it was built from another version.
  */
-int launcher_start(struct launcher *ret_launcher);
+int launcher_start(const char *path, struct launcher *ret_launcher);
 
 /* Closes the control socket, which ends every child, and reaps the launcher. */
 void launcher_stop(struct launcher *launcher);

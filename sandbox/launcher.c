@@ -437,14 +437,14 @@ static void server_deinit(struct server *server)
 	server->control = fd_close(server->control);
 }
 
-int launcher_main(void)
+int launcher_main(const char *version)
 {
 	static struct server server = {.epoll = -1};
 	int r;
 
 	if (!is_seqpacket(CONTROL_FD))
 		return EXIT_FAILURE;
-	r = server_init(&server);
+	r = strcmp(version, CLOVE_VERSION) ? err_raise(-ESTALE) : server_init(&server);
 	packet_send_ready(CONTROL_FD, -r);
 	while (!r && !server.done) {
 		struct epoll_event event;

@@ -2,11 +2,10 @@
 #pragma once
 
 /*
- * The launcher process: main() of a program that was started as LAUNCHER_NAME is this and no
- * more.
+ * The launcher process: all that its program does
  */
 
 #define LAUNCHER_NAME "clove-launcher"
 
-/* Serves the control socket on descriptor 3 until it ends. Returns the exit status. */
-int launcher_main(void);
+/* Serves the control socket on descriptor 3 until it ends, for a kernel of @version. Returns the exit status. */
+int launcher_main(const char *version);

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * System call filters: two programs in one
+ * System call filters
  *
- *   prologue   by hand: architecture, and the calls whose arguments decide
- *   table      by libseccomp: a binary tree over the numbers of the calls that are simply allowed,
- *              or simply refused with EPERM; everything else, future calls included, is ENOSYS
+ *   architecture   others are killed
+ *   tree           binary, over ranges of numbers with one verdict
+ *   returns        allowed, refused
+ *   blocks         for the calls whose arguments decide
  *
- * The arguments are ours because libseccomp cannot say "everything but these two": ioctl() takes
- * 32 bits of a 64-bit register, so a rule that compares 64 is walked around with a bit above. The
- * tree is libseccomp's because the kernel runs a new filter once for every system call number, to
- * learn which it may allow without asking: a tree makes that ten times cheaper than a list.
+ * A call in no list, future ones included, is ENOSYS.
+ *
+ * libseccomp knows the numbers; the program is ours. It cannot say "everything but these two": ioctl() takes 32
+ * bits of a 64-bit register, so a rule that compares 64 is walked around with a bit above. And its tree has a leaf for each call,
+ * where there are fewer ranges: the kernel translates each new filter, and runs it once for every number to learn which it
+ * may allow without asking.
  *
  * Programs of another architecture (i386 by int 0x80, x32 by its number bit) are killed, not
  * refused: nothing in a box is built for them, so whoever calls there looks for a way around.
@@ -72,54 +75,77 @@
 #define ARG(i) ((unsigned)(offsetof(struct seccomp_data, args) + 8 * (i)))
 
 enum {
-	PROLOGUE_MAX = 160,
+	CALLS = 1024, /* numbers from there on are ENOSYS */
+	BLOCKS_MAX = 16,
+	RETURNS_MAX = 8,
+	FILTER_MAX = 512,
 	TMPFILE_BIT = 020000000, /* of O_TMPFILE, which is a directory's flag besides */
 	TYPE_MASK = 0xf,         /* of socket(): the rest are flags */
 	PROTO_TCP = 6,
 	PROTO_UDP = 17,
 };
 
-struct prologue {
-	struct sock_filter insns[PROLOGUE_MAX];
-	unsigned short n;
+struct program {
+	struct sock_filter insns[FILTER_MAX];
+	unsigned n;
+	uint32_t verdicts
+		[CALLS]; /* SECCOMP_RET_..., or the number of a block, which is below all of those */
+	unsigned blocks[BLOCKS_MAX]; /* where each begins; from 1 */
+	unsigned block_count;
+	uint32_t returns[RETURNS_MAX]; /* every other verdict, once */
+	unsigned returns_at, return_count;
 };
 
-static void emit(struct prologue *p, struct sock_filter insn)
+static void emit(struct program *p, struct sock_filter insn)
 {
-	CHECK(p->n < PROLOGUE_MAX);
+	CHECK(p->n < FILTER_MAX);
 	p->insns[p->n++] = insn;
 }
 
-static void load(struct prologue *p, unsigned offset)
+static void load(struct program *p, unsigned offset)
 {
 	emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset));
 }
 
-static void ret(struct prologue *p, unsigned action)
+static void ret(struct program *p, unsigned action)
 {
 	emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
 }
 
 /* If the value at hand is @k, then @action. */
-static void ret_if(struct prologue *p, unsigned k, unsigned action)
+static void ret_if(struct program *p, unsigned k, unsigned action)
 {
 	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 0, 1));
 	ret(p, action);
 }
 
-/* What follows, up to block_end(), is for the value @k alone, and must not run on beyond it. */
-static unsigned short block_begin(struct prologue *p, unsigned k)
+/* What follows, up to case_end(), is for the value @k alone, and must not run on beyond it. */
+static unsigned case_begin(struct program *p, unsigned k)
 {
 	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 0, 0));
-	return (unsigned short)(p->n - 1);
+	return p->n - 1;
 }
 
-static void block_end(struct prologue *p, unsigned short begin)
+static void case_end(struct program *p, unsigned begin)
 {
+	CHECK(p->n - begin - 1 <= UINT8_MAX);
 	p->insns[begin].jf = (__u8)(p->n - begin - 1);
 }
 
-static void emit_arch(struct prologue *p)
+/* What follows decides about the calls it is given to with block_for(). It ends with a verdict in every case. */
+static void block_begin(struct program *p)
+{
+	CHECK(p->block_count < BLOCKS_MAX - 1);
+	p->blocks[++p->block_count] = p->n;
+}
+
+static void block_for(struct program *p, unsigned nr)
+{
+	CHECK(nr < CALLS);
+	p->verdicts[nr] = p->block_count;
+}
+
+static void emit_arch(struct program *p)
 {
 	load(p, offsetof(struct seccomp_data, arch));
 	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH_NATIVE, 1, 0));
@@ -131,33 +157,31 @@ static void emit_arch(struct prologue *p)
 #endif
 }
 
-static void emit_clone(struct prologue *p)
+static void emit_clone(struct program *p)
 {
-	unsigned short block = block_begin(p, SYS_clone);
-
+	block_begin(p);
+	block_for(p, SYS_clone);
 	load(p, ARG(0));
 	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NAMESPACES, 0, 1));
 	ret(p, REFUSE(EPERM));
 	ret(p, SECCOMP_RET_ALLOW);
-	block_end(p, block);
 }
 
 /* The limits of another process: the init has the same user and no say in it. */
-static void emit_prlimit(struct prologue *p)
+static void emit_prlimit(struct program *p)
 {
-	unsigned short block = block_begin(p, SYS_prlimit64);
-
+	block_begin(p);
+	block_for(p, SYS_prlimit64);
 	load(p, ARG(0));
 	ret_if(p, 0, SECCOMP_RET_ALLOW);
 	ret(p, REFUSE(EPERM));
-	block_end(p, block);
 }
 
 /*
  * Workspaces and binds lie on the host's disks, where these bits would mean something: the file's owner
  * there may be the user of the agent, or root.
  */
-static void emit_setid(struct prologue *p, unsigned mode_arg)
+static void emit_setid(struct program *p, unsigned mode_arg)
 {
 	load(p, ARG(mode_arg));
 	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1));
@@ -165,43 +189,50 @@ static void emit_setid(struct prologue *p, unsigned mode_arg)
 	ret(p, SECCOMP_RET_ALLOW);
 }
 
-static void emit_chmod(struct prologue *p, unsigned nr, unsigned mode_arg)
+static void emit_chmod(struct program *p)
 {
-	unsigned short block = block_begin(p, nr);
-
-	emit_setid(p, mode_arg);
-	block_end(p, block);
+	block_begin(p);
+	block_for(p, SYS_fchmod);
+#ifdef SYS_chmod
+	block_for(p, SYS_chmod);
+	block_for(p, SYS_creat);
+	block_for(p, SYS_mknod);
+#endif
+	emit_setid(p, 1);
+	block_begin(p);
+	block_for(p, SYS_fchmodat);
+	block_for(p, SYS_fchmodat2);
+	block_for(p, SYS_mknodat);
+	emit_setid(p, 2);
 }
 
 /* The mode of open() is there only if a file may be made. openat2() has it in memory, and is ENOSYS. */
-static void emit_open(struct prologue *p, unsigned nr, unsigned flags_arg)
+static void emit_open(struct program *p, unsigned nr, unsigned flags_arg)
 {
-	unsigned short block = block_begin(p, nr);
-
+	block_begin(p);
+	block_for(p, nr);
 	load(p, ARG(flags_arg));
 	emit(p,
 	     (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT | TMPFILE_BIT, 1, 0));
 	ret(p, SECCOMP_RET_ALLOW);
 	emit_setid(p, flags_arg + 1);
-	block_end(p, block);
 }
 
 /* Typing into a terminal that is shared with somebody outside. */
-static void emit_ioctl(struct prologue *p)
+static void emit_ioctl(struct program *p)
 {
-	unsigned short block = block_begin(p, SYS_ioctl);
-
+	block_begin(p);
+	block_for(p, SYS_ioctl);
 	load(p, ARG(1));
 	ret_if(p, TIOCSTI, REFUSE(EPERM));
 	ret_if(p, TIOCLINUX, REFUSE(EPERM));
 	ret(p, SECCOMP_RET_ALLOW);
-	block_end(p, block);
 }
 
-static void emit_socketpair(struct prologue *p, enum launch_seccomp variant)
+static void emit_socketpair(struct program *p, enum launch_seccomp variant)
 {
-	unsigned short block = block_begin(p, SYS_socketpair);
-
+	block_begin(p);
+	block_for(p, SYS_socketpair);
 	load(p, ARG(1));
 	emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TYPE_MASK));
 	ret_if(p, SOCK_STREAM, SECCOMP_RET_ALLOW);
@@ -209,36 +240,37 @@ static void emit_socketpair(struct prologue *p, enum launch_seccomp variant)
 	if (variant == LAUNCH_SECCOMP_TRUSTED)
 		ret_if(p, SOCK_DGRAM, SECCOMP_RET_ALLOW);
 	ret(p, REFUSE(EACCES));
-	block_end(p, block);
 }
 
 /* Of the internet families: TCP and UDP, by their own numbers or by 0. MPTCP passes by Landlock. */
-static void emit_internet(struct prologue *p, unsigned family)
+static void emit_internet(struct program *p, unsigned family)
 {
 	static const struct {
 		unsigned type, protocol;
 	} kinds[] = {{SOCK_STREAM, PROTO_TCP}, {SOCK_DGRAM, PROTO_UDP}};
-	unsigned short block = block_begin(p, family);
+	unsigned of_family = case_begin(p, family);
 
 	load(p, ARG(1));
 	emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TYPE_MASK));
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned short inner = block_begin(p, kinds[i].type);
+		unsigned of_type = case_begin(p, kinds[i].type);
 
 		load(p, ARG(2));
 		ret_if(p, 0, SECCOMP_RET_ALLOW);
 		ret_if(p, kinds[i].protocol, SECCOMP_RET_ALLOW);
 		ret(p, REFUSE(EPROTONOSUPPORT));
-		block_end(p, inner);
+		case_end(p, of_type);
 	}
 	ret(p, REFUSE(EACCES));
-	block_end(p, block);
+	case_end(p, of_family);
 }
 
-static void emit_socket(struct prologue *p, enum launch_seccomp variant)
+static void emit_socket(struct program *p, enum launch_seccomp variant)
 {
-	unsigned short block = block_begin(p, SYS_socket), netlink;
+	unsigned netlink;
 
+	block_begin(p);
+	block_for(p, SYS_socket);
 	if (variant != LAUNCH_SECCOMP_STANDARD) {
 		load(p, ARG(0));
 		emit_internet(p, AF_INET);
@@ -246,118 +278,136 @@ static void emit_socket(struct prologue *p, enum launch_seccomp variant)
 	}
 	if (variant == LAUNCH_SECCOMP_TRUSTED) {
 		ret_if(p, AF_UNIX, SECCOMP_RET_ALLOW);
-		netlink = block_begin(p, AF_NETLINK); /* getaddrinfo() asks it for addresses */
+		netlink = case_begin(p, AF_NETLINK); /* getaddrinfo() asks it for addresses */
 		load(p, ARG(2));
 		ret_if(p, 0, SECCOMP_RET_ALLOW);
 		ret(p, REFUSE(EAFNOSUPPORT));
-		block_end(p, netlink);
+		case_end(p, netlink);
 	}
 	ret(p, REFUSE(EAFNOSUPPORT));
-	block_end(p, block);
 }
 
-static void build_prologue(struct prologue *p, enum launch_seccomp variant)
+static void emit_blocks(struct program *p, enum launch_seccomp variant)
 {
-	emit_arch(p);
 	emit_clone(p);
 	emit_prlimit(p);
-#ifdef SYS_chmod
-	emit_chmod(p, SYS_chmod, 1);
-#endif
-	emit_chmod(p, SYS_fchmod, 1);
-	emit_chmod(p, SYS_fchmodat, 2);
-	emit_chmod(p, SYS_fchmodat2, 2);
+	emit_chmod(p);
 #ifdef SYS_open
 	emit_open(p, SYS_open, 1);
-	emit_chmod(p, SYS_creat, 1);
-	emit_chmod(p, SYS_mknod, 1);
 #endif
 	emit_open(p, SYS_openat, 2);
-	emit_chmod(p, SYS_mknodat, 2);
 	emit_ioctl(p);
 	emit_socketpair(p, variant);
 	emit_socket(p, variant);
 }
 
+/* ---- the tree ---- */
+
 /* Names that this libseccomp or this architecture lacks are left out: they end at the default. */
-static int add_names(scmp_filter_ctx ctx, uint32_t action, const char *const *names)
+static void set_verdicts(struct program *p, const char *const *names, uint32_t verdict)
 {
 	for (; *names; names++) {
-		int nr = seccomp_syscall_resolve_name(*names), r;
+		int nr = seccomp_syscall_resolve_name(*names);
 
-		if (nr < 0)
-			continue;
-		r = seccomp_rule_add(ctx, action, nr, 0);
-		if (r)
-			return r;
+		if (nr >= 0 && nr < CALLS)
+			p->verdicts[nr] = verdict;
 	}
-	return 0;
 }
 
-static int build_table(scmp_filter_ctx ctx, enum launch_seccomp variant)
+/* Where @verdict is given: its return, or its block. */
+static unsigned target_of(const struct program *p, uint32_t verdict)
 {
-	int r;
+	unsigned i = 0;
 
-	r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	if (!r)
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	if (!r)
-		r = add_names(ctx, SCMP_ACT_ALLOW, seccomp_allowed);
-	if (!r)
-		r = add_names(ctx, SCMP_ACT_ERRNO(EPERM), seccomp_refused);
-	if (!r)
-		r = add_names(ctx,
-			      variant == LAUNCH_SECCOMP_STANDARD ? SCMP_ACT_ERRNO(EACCES)
-								 : SCMP_ACT_ALLOW,
-			      seccomp_network);
-	return r;
+	if (verdict <= p->block_count)
+		return p->blocks[verdict];
+	while (p->returns[i] != verdict)
+		CHECK(++i < p->return_count);
+	return p->returns_at + i;
 }
 
-/* The bytes of the table's program in a file in memory. A descriptor or -errno. */
-static int export_table(enum launch_seccomp variant)
+static __u8 distance(unsigned from, unsigned to)
 {
-	CLEANUP(fd_closep) int fd = memfd_create("filter", MFD_CLOEXEC);
-	scmp_filter_ctx ctx;
-	int r;
+	CHECK(to > from && to - from - 1 <= UINT8_MAX);
+	return (__u8)(to - from - 1);
+}
 
-	if (fd < 0)
-		return -errno;
-	ctx = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
-	if (!ctx)
-		return -ENOMEM;
-	r = build_table(ctx, variant);
-	if (!r)
-		r = seccomp_export_bpf(ctx, fd);
-	seccomp_release(ctx);
-	return r ? r : TAKE_FD(fd);
+/* Over the ranges that begin at @starts[0] to [@count - 1]; the last has no end. Returns where it begins. */
+static unsigned emit_tree(struct program *p, const uint16_t *starts, unsigned count)
+{
+	unsigned half = count / 2, node = p->n, below;
+
+	if (count == 1)
+		return target_of(p, p->verdicts[*starts]);
+	emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, starts[half], 0, 0));
+	below = emit_tree(p, starts, half);
+	p->insns[node].jf = distance(node, below);
+	below = emit_tree(p, starts + half, count - half);
+	p->insns[node].jt = distance(node, below);
+	return node;
+}
+
+static void add_return(struct program *p, uint32_t verdict)
+{
+	for (unsigned i = 0; i < p->return_count; i++)
+		if (p->returns[i] == verdict)
+			return;
+	CHECK(p->return_count < RETURNS_MAX);
+	p->returns[p->return_count++] = verdict;
+}
+
+static unsigned find_ranges(struct program *p, uint16_t *ret_starts)
+{
+	unsigned count = 0;
+
+	for (unsigned nr = 0; nr < CALLS; nr++) {
+		if (nr && p->verdicts[nr] == p->verdicts[nr - 1])
+			continue;
+		ret_starts[count++] = (uint16_t)nr;
+		if (p->verdicts[nr] > p->block_count)
+			add_return(p, p->verdicts[nr]);
+	}
+	return count;
 }
 
 int seccomp_filter_build(enum launch_seccomp variant, struct seccomp_filter *ret_filter)
 {
-	CLEANUP(freep) struct sock_filter *insns = NULL;
-	CLEANUP(fd_closep) int table = -1;
-	struct prologue prologue = {.n = 0};
-	size_t bytes, head;
-	struct stat st;
+	CLEANUP(freep) struct program *p = calloc(1, sizeof(*p));
+	uint16_t starts[CALLS];
+	unsigned count;
 
-	build_prologue(&prologue, variant);
-	table = export_table(variant);
-	if (table < 0)
-		return err_raise(table);
-	if (fstat(table, &st) < 0)
-		return err_raise(-errno);
-	head = prologue.n * sizeof(*insns);
-	bytes = head + (size_t)st.st_size;
-	if (bytes > BPF_MAXINSNS * sizeof(*insns))
-		return err_raise(-E2BIG);
-	insns = malloc(bytes);
-	if (!insns)
+	if (!p)
 		return err_raise(-ENOMEM);
-	memcpy(insns, prologue.insns, head);
-	if (pread(table, insns + prologue.n, (size_t)st.st_size, 0) != st.st_size)
-		return err_raise(-EIO);
-	ret_filter->insns = TAKE(insns);
-	ret_filter->n = (unsigned short)(bytes / sizeof(*insns));
+	for (unsigned nr = 0; nr < CALLS; nr++)
+		p->verdicts[nr] = REFUSE(ENOSYS);
+	set_verdicts(p, seccomp_allowed, SECCOMP_RET_ALLOW);
+	set_verdicts(p, seccomp_refused, REFUSE(EPERM));
+	set_verdicts(p, seccomp_network,
+		     variant == LAUNCH_SECCOMP_STANDARD ? REFUSE(EACCES) : SECCOMP_RET_ALLOW);
+
+	CHECK(p->verdicts[CALLS - 1] ==
+	      REFUSE(ENOSYS)); /* what the last range gives to all beyond */
+
+	/* Jumps lead forward only, and the tree needs to know where: so the blocks are made twice. */
+	emit_blocks(p, variant);
+	count = find_ranges(p, starts);
+	p->n = 0;
+	emit_arch(p);
+	p->returns_at = p->n + count - 1; /* a node between any two ranges */
+	for (unsigned i = 1; i <= p->block_count; i++)
+		p->blocks[i] += p->returns_at + p->return_count;
+	(void)emit_tree(p, starts, count);
+	CHECK(p->n == p->returns_at);
+	for (unsigned i = 0; i < p->return_count; i++)
+		ret(p, p->returns[i]);
+	p->block_count = 0;
+	emit_blocks(p, variant);
+
+	ret_filter->insns = malloc(p->n * sizeof(p->insns[0]));
+	if (!ret_filter->insns)
+		return err_raise(-ENOMEM);
+	memcpy(ret_filter->insns, p->insns, p->n * sizeof(p->insns[0]));
+	ret_filter->n = (unsigned short)p->n;
 	return 0;
 }
 

@@ -4,7 +4,6 @@
 /*
  * A launcher with one channel, and a command run to its end
  *
- * The launcher is this test program once more, so each main() begins with fixture_launcher_main().
  * Nothing asserts on time: the limit of a wait only turns a hang into a failure.
  */
 
@@ -22,7 +21,6 @@
 #include <unistd.h>
 
 #include "sandbox/launch.h"
-#include "sandbox/launcher.h"
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -43,12 +41,6 @@ struct result {
 	char out[4096], err[4096];
 	int code, status; /* of siginfo_t */
 };
-
-static inline void fixture_launcher_main(char **argv)
-{
-	if (!strcmp(argv[0], LAUNCHER_NAME))
-		exit(launcher_main());
-}
 
 /* Descriptors of a process; -1 if it may not be looked into. */
 static inline int count_fds(pid_t pid)
@@ -79,7 +71,8 @@ static inline int fixture_setup(void **state)
 	static struct fixture f;
 
 	f.n_fds = count_fds(getpid());
-	if (launcher_start(&f.launcher) || launcher_channel(&f.launcher, &f.channel))
+	if (launcher_start(CLOVE_LAUNCHER, &f.launcher) ||
+	    launcher_channel(&f.launcher, &f.channel))
 		return -1;
 	*state = &f;
 	return 0;

@@ -384,7 +384,7 @@ static void failed_steps_are_named(void **state)
 
 #define BOX_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOX_TEST(program_sees_its_box_and_nothing_of_the_host),
@@ -407,7 +407,5 @@ int main(int argc, char **argv)
 		BOX_TEST(failed_steps_are_named),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

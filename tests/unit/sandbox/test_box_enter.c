@@ -218,7 +218,7 @@ static void there_must_be_a_box(void **state)
 
 #define BOX_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOX_TEST(command_sees_what_the_agent_sees),
@@ -229,7 +229,5 @@ int main(int argc, char **argv)
 		BOX_TEST(there_must_be_a_box),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

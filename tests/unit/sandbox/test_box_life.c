@@ -266,7 +266,7 @@ static void box_ends_with_a_killed_launcher(void **state)
 		struct box *box = box_new_shell(kind, "echo up; setsid sleep 1000");
 		struct launch_report report;
 
-		assert_int_equal(launcher_start(&f.launcher), 0);
+		assert_int_equal(launcher_start(CLOVE_LAUNCHER, &f.launcher), 0);
 		assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
 		box_start(box, f.channel, BOX_ID);
 		await_log(box, "stdout.log", "up\n");
@@ -391,7 +391,7 @@ static void kill_right_behind_the_launch_ends_the_box(void **state)
 
 #define BOX_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOX_TEST(report_tells_how_the_program_ended),
@@ -410,7 +410,5 @@ int main(int argc, char **argv)
 		BOX_TEST(many_boxes_leave_nothing),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

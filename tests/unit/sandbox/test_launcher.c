@@ -348,7 +348,7 @@ static void garbage_is_refused_and_leaves_no_descriptor(void **state)
 
 #define LAUNCHER_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		LAUNCHER_TEST(kill_reaches_the_background_children_too),
@@ -366,7 +366,5 @@ int main(int argc, char **argv)
 		LAUNCHER_TEST(garbage_is_refused_and_leaves_no_descriptor),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests_name("launcher", tests, NULL, NULL);
 }

@@ -56,7 +56,7 @@ static void closing_the_control_socket_ends_everything(void **state)
 	int out[2];
 
 	(void)state;
-	assert_int_equal(launcher_start(&f.launcher), 0);
+	assert_int_equal(launcher_start(CLOVE_LAUNCHER, &f.launcher), 0);
 	assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
 	assert_int_equal(opener_start(&f.launcher, getuid(), getgid(), NULL, 0, &opener), 0);
 	reply = start_sleepers(f.channel, 1, out);
@@ -92,7 +92,8 @@ static void killed_kernel_takes_everything_along(void **state)
 			make_spec(FIXTURE_SHELL("sleep 1000 & echo up; sleep 1000"));
 		struct fixture f;
 
-		if (launcher_start(&f.launcher) || launcher_channel(&f.launcher, &f.channel) ||
+		if (launcher_start(CLOVE_LAUNCHER, &f.launcher) ||
+		    launcher_channel(&f.launcher, &f.channel) ||
 		    launch_send(f.channel, 1, &spec, (int[]){out[0], out[1], up[1]}, 3))
 			_exit(1);
 		for (;;)
@@ -118,7 +119,7 @@ static void dead_launcher_is_noticed(void **state)
 	int channel = -1;
 
 	(void)state;
-	assert_int_equal(launcher_start(&f.launcher), 0);
+	assert_int_equal(launcher_start(CLOVE_LAUNCHER, &f.launcher), 0);
 	assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
 	/* An opener lives on, but holds no copy of the launcher's end of the channel. */
 	assert_int_equal(opener_start(&f.launcher, getuid(), getgid(), NULL, 0, &opener), 0);
@@ -140,7 +141,7 @@ static void launcher_keeps_no_descriptor_of_the_kernel(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(ends), 0);
-	assert_int_equal(launcher_start(&f.launcher), 0);
+	assert_int_equal(launcher_start(CLOVE_LAUNCHER, &f.launcher), 0);
 	close(ends[1]);
 	expect_end(ends[0]);
 	launcher_stop(&f.launcher);
@@ -180,7 +181,7 @@ static void inherited_ignored_sigchld_does_not_lose_exit_codes(void **state)
 
 	(void)state;
 	assert_true(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
-	assert_int_equal(launcher_start(&f.launcher), 0);
+	assert_int_equal(launcher_start(CLOVE_LAUNCHER, &f.launcher), 0);
 	assert_int_equal(launcher_channel(&f.launcher, &f.channel), 0);
 	assert_int_equal(run_shell(&f, "exit 5").status, 5);
 	close(f.channel);
@@ -281,7 +282,7 @@ static _Noreturn void fill_launcher(void)
 	struct fixture f;
 
 	REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-	REQUIRE(launcher_start(&f.launcher) == 0);
+	REQUIRE(launcher_start(CLOVE_LAUNCHER, &f.launcher) == 0);
 	REQUIRE(launcher_channel(&f.launcher, &f.channel) == 0);
 	for (unsigned id = 0; id < 20; id++) {
 		reply = launch_with(f.channel, id, &spec, null, null);
@@ -319,7 +320,7 @@ static void live_children_are_bounded(void **state)
 
 #define LAUNCHER_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		LAUNCHER_TEST(closing_a_channel_ends_its_children_only),
@@ -336,7 +337,5 @@ int main(int argc, char **argv)
 		cmocka_unit_test(live_children_are_bounded),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests_name("launcher_limits", tests, NULL, NULL);
 }

@@ -610,7 +610,7 @@ static void answer_that_does_not_match_is_refused(void **state)
 
 #define OPENER_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		OPENER_TEST(file_is_made_written_and_read),
@@ -632,7 +632,5 @@ int main(int argc, char **argv)
 		OPENER_TEST(answer_that_does_not_match_is_refused),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests_name("opener", tests, NULL, NULL);
 }

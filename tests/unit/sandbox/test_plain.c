@@ -113,7 +113,7 @@ static void soft_limits_are_those_the_launcher_was_started_with(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
 	low = (struct rlimit){core.rlim_max < 4096 ? core.rlim_max : 4096, core.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_CORE, &low), 0);
-	assert_int_equal(launcher_start(&f.launcher), 0);
+	assert_int_equal(launcher_start(CLOVE_LAUNCHER, &f.launcher), 0);
 	assert_int_equal(setrlimit(RLIMIT_CORE, &core), 0);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &nofile), 0);
 
@@ -258,7 +258,7 @@ static void launcher_without_root_refuses_another_user(void **state)
 
 #define PLAIN_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		PLAIN_TEST(exit_code_and_both_outputs_come_back_apart),
@@ -277,7 +277,5 @@ int main(int argc, char **argv)
 		PLAIN_TEST(launcher_without_root_refuses_another_user),
 	};
 
-	(void)argc;
-	fixture_launcher_main(argv);
 	return cmocka_run_group_tests_name("plain", tests, NULL, NULL);
 }
