@@ -195,6 +195,8 @@ def test_a_group_goes_with_its_agent(client, grouped):
 
 def test_work_on_files_in_a_box_counts_as_its_agents(kernel, client, grouped):
     """What is written into its memory by READ and WRITE would be nobody's otherwise. It goes on while the agent is paused."""
+    if not SANDBOXED:
+        pytest.skip("no sandboxes under a thread sanitizer")
     agent = spawn(client, "a", "import time; time.sleep(100)")
     client.call("PAUSE", "a")
     seen: set[Path | None] = set()
