@@ -180,10 +180,19 @@ static void get_run(struct store_task *task, struct store_reader *reader)
 
 /* ---- the client's side ---- */
 
+static void uncharge_get(struct store_get *get)
+{
+	if (get->body->charged)
+		store_read_release(get->task.client->store, get->body->charged);
+	get->body->charged = 0;
+}
+
 static void get_finish(struct store_task *task)
 {
 	struct store_get *get = container_of(task, struct store_get, task);
 
+	if (task->client->store->closing) /* which may be gone before what it gave */
+		uncharge_get(get);
 	if (!get->result) {
 		to_cache(task->client, get);
 		hide_expired(get);
@@ -336,8 +345,7 @@ void store_get_deinit(struct store_get *get)
 	if (!get->body)
 		return;
 	drop_entries(get);
-	if (get->body->charged)
-		store_read_release(get->task.client->store, get->body->charged);
+	uncharge_get(get);
 	free(get->body);
 	get->body = NULL;
 	get->entries = NULL;

@@ -155,10 +155,19 @@ static void scan_run(struct store_task *task, struct store_reader *reader)
 	scan->result = r;
 }
 
+static void uncharge_scan(struct store_scan *scan)
+{
+	if (scan->body->charged)
+		store_read_release(scan->task.client->store, scan->body->charged);
+	scan->body->charged = 0;
+}
+
 static void scan_finish(struct store_task *task)
 {
 	struct store_scan *scan = container_of(task, struct store_scan, task);
 
+	if (task->client->store->closing) /* which may be gone before what it gave */
+		uncharge_scan(scan);
 	scan->done(scan);
 }
 
@@ -248,8 +257,7 @@ void store_scan_deinit(struct store_scan *scan)
 	if (!scan->body)
 		return;
 	drop_rows(scan);
-	if (scan->body->charged)
-		store_read_release(scan->task.client->store, scan->body->charged);
+	uncharge_scan(scan);
 	free(scan->rows);
 	free(scan->body->cursor);
 	free(scan->body);

@@ -114,6 +114,7 @@ int store_open(const struct store_config *config, struct store **ret_store, char
 /*
  * When the clients' threads have ended: commits what was submitted, answers the rest with
  * STORE_E_STOPPED, calls every done() that is due (in this thread; what it submits is refused), syncs, frees.
+ * What gets and scans gave may be released later.
  */
 void store_close(struct store *store);
 

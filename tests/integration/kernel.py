@@ -35,11 +35,6 @@ def is_sanitized() -> bool:
     return b"__asan_init" in data or b"__tsan_init" in data
 
 
-def has_extra_threads() -> bool:
-    """ThreadSanitizer's thread in the launcher: the kernel makes no user namespace for such a process."""
-    return b"__tsan_init" in binary().read_bytes()
-
-
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's, without what would configure a kernel or a client."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CLOVE_")}

@@ -10,35 +10,15 @@ from pathlib import Path
 import pytest
 
 import procfs
-import kernel as kernels
 from kernel import wait_until
 from wire import Refused
 
 HERE = os.geteuid()
-NO_BOX = kernels.has_extra_threads()
-WHY_NO_BOX = "a thread sanitizer's launcher has a second thread, and can make no user namespace"
 
 
 @pytest.fixture
 def client(kernel):
-    """Where there can be no sandbox, agents are spawned without: their lives are the same."""
-    client = kernel.client()
-    if NO_BOX:
-        call = client.send
-
-        def send(op, *args, **kwargs):
-            if op == "SPAWN":
-                options = {"sandboxed": False, **(args[2] if len(args) > 2 else {})}
-                if options["sandboxed"] or options.get("profile", "none") != "none":
-                    pytest.skip(WHY_NO_BOX)
-                args = (*args[:2], options)
-            return call(op, *args, **kwargs)
-
-        client.send = send
-    return client
-
-
-boxed = pytest.mark.skipif(NO_BOX, reason=WHY_NO_BOX)
+    return kernel.client()
 
 # In an agent: calls over its own connection, with nothing but Debian's msgpack.
 PRELUDE = """
@@ -89,7 +69,6 @@ def left_of(kernel) -> list[int]:
     return [pid for pid in procfs.children(kernel.pid) if procfs.name(pid) not in ("clove-launcher", "clove-opener")]
 
 
-@boxed
 def test_a_script_runs_in_a_box_of_its_own(client, script):
     program = script(
         "import os, sys\n"
@@ -113,7 +92,6 @@ def test_a_script_runs_in_a_box_of_its_own(client, script):
     assert logs(client, "worker", "stderr") == "to stderr\n"
 
 
-@boxed
 def test_an_array_is_looked_up_inside(client):
     assert run(client, "ls", ["ls", "/"])["exit_code"] == 0
     assert "workspace" in logs(client, "ls").split()
@@ -125,7 +103,6 @@ def test_an_agent_talks_to_its_kernel(client, script):
     assert logs(client, "talker") == f"hi {end['agent_id']}\n", logs(client, "talker", "stderr")
 
 
-@boxed
 def test_the_commands_of_an_agent_run_in_its_box(client, script, directory):
     secret = directory / "secret"
     secret.write_text("not for agents")
@@ -142,7 +119,6 @@ def test_the_commands_of_an_agent_run_in_its_box(client, script, directory):
     assert "No such file" in out and "not for agents" not in out
 
 
-@boxed
 def test_files_of_an_agent_are_those_of_its_box(client, script, directory):
     outside = directory / "target"
     outside.write_text("outside")
@@ -177,7 +153,6 @@ def test_files_of_an_agent_are_those_of_its_box(client, script, directory):
     assert outside.read_text() == "outside"
 
 
-@boxed
 def test_an_agent_may_have_many_files_opened_at_once(kernel, client, script):
     program = script(
         PRELUDE
@@ -204,7 +179,6 @@ def test_an_agent_lists_and_observes_nobody(client, script):
     assert logs(client, "curious") == "2 6\n"  # PERMISSION_DENIED
 
 
-@boxed
 def test_what_an_agent_starts_is_confined_as_it_is(client, script):
     program = script(
         PRELUDE
@@ -249,7 +223,6 @@ def test_a_kernel_without_sandbox_confines_nobody_and_says_so(start_kernel):
     assert logs(client, "x") == f"{HERE}\n"
 
 
-@boxed
 def test_the_workspace_survives_and_belongs_to_the_name(start_kernel, directory):
     kernel = start_kernel()
     client = kernel.client()
@@ -261,7 +234,6 @@ def test_the_workspace_survives_and_belongs_to_the_name(start_kernel, directory)
     assert logs(client, "keeper").endswith("kept\n")
 
 
-@boxed
 def test_a_workspace_in_memory_has_its_size(client):
     options = {"workspace": "memory", "limits": {"workspace": 1 << 20}}
     end = run(client, "small", ["sh", "-c", "head -c 2000000 /dev/zero > big; wc -c < big"], **options)
@@ -331,7 +303,6 @@ def test_pause_and_resume(client, sandboxed):
     assert client.call("KILL", "p")["reason"] == "killed"
 
 
-@boxed
 def test_restart_on_failure(client, script):
     program = script(
         "import os, sys\n"
@@ -478,7 +449,6 @@ def test_a_program_that_does_not_exist_is_refused(client, script):
     assert agents(client) == []
 
 
-@boxed
 def test_a_path_that_is_not_there_cannot_be_shared(client):
     assert client.refused("SPAWN", "x", ["true"], {"ro": ["/no/such/dir"]}).code == "NOT_FOUND"
     assert client.refused("SPAWN", "x", ["true"], {"ro": ["/dev/null"]}).code == "NOT_A_FILE"
@@ -508,7 +478,6 @@ def test_many_agents_live_on_all_cores_and_all_end(kernel, client):
     assert not left_of(kernel)
 
 
-@boxed
 def test_agents_outlive_their_client_but_not_the_kernel(kernel, marker):
     client = kernel.client()
     client.call("SPAWN", "a", ["sh", "-c", marker.shell], {"sandboxed": False})
@@ -522,7 +491,6 @@ def test_agents_outlive_their_client_but_not_the_kernel(kernel, marker):
     wait_until(lambda: not marker.pids(), "both are gone")
 
 
-@boxed
 @pytest.mark.parametrize("who", ["kernel", "launcher"])
 def test_nothing_is_left_when_one_of_both_is_killed(kernel, marker, who):
     client = kernel.client()

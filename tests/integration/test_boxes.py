@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import kernel as kernels
 import procfs
 from kernel import wait_until
 from test_agents import PRELUDE
-
-pytestmark = pytest.mark.skipif(
-    kernels.has_extra_threads(),
-    reason="a thread sanitizer's launcher has a second thread, and can make no user namespace",
-)
 
 HOLD = ["sleep", "infinity"]
 

@@ -25,10 +25,6 @@ from wire import CALLS, FLAGS, HEADER, HEADER_BYTES, LIST_MAX, ROOT, Client, pac
 
 CLOVE = kernels.binary().with_name("clove")
 COMMANDS = ["run", "ps", "logs", "kill", "rm", "pause", "resume", "wait", "inspect", "ping"]
-# Where there can be no sandbox, agents run without: what the command line does is the same.
-NO_BOX = kernels.has_extra_threads()
-RUN = ["run", "--profile", "none"] if NO_BOX else ["run"]
-boxed = pytest.mark.skipif(NO_BOX, reason="a thread sanitizer's launcher can make no user namespace")
 
 Word = str | bytes
 _DEFECT = re.compile(rb"Sanitizer|runtime error:")
@@ -238,7 +234,7 @@ def test_ps_lists_clients_over_many_pages(kernel, cli):
     [("exit 0", 0), ("exit 7", 7), ("kill -SEGV $$", 128 + 11), ("kill -KILL $$", 128 + 9)],
 )
 def test_run_ends_as_the_agent_does(cli, command, status):
-    ended = cli(*RUN, "sh", "-c", f"echo out; echo err >&2; {command}")
+    ended = cli("run", "sh", "-c", f"echo out; echo err >&2; {command}")
     assert ended.code == status and ended.out == "out\n"
     assert "\nerr\n" in "\n" + ended.err
     assert ("SIGSEGV" in ended.err) == (status == 139) and ("SIGKILL" in ended.err) == (status == 137)
@@ -246,38 +242,38 @@ def test_run_ends_as_the_agent_does(cli, command, status):
 
 def test_run_passes_a_script_its_arguments(kernel, cli, script, directory):
     path = script("import sys\nprint(sys.argv[1:])\n")
-    ended = cli(*RUN, Path(path).name, "--flag", "-q", "--", "--help", cwd=directory)
+    ended = cli("run", Path(path).name, "--flag", "-q", "--", "--help", cwd=directory)
     assert ended.code == 0, ended
     assert ended.out == "['--flag', '-q', '--', '--help']\n"
-    assert cli(*RUN, "--", path, "-x").out == "['-x']\n"
+    assert cli("run", "--", path, "-x").out == "['-x']\n"
     plain = script("echo $0 $1\n", "plain")
-    assert cli(*RUN, "--interpreter", "/bin/sh", plain, "--flag").out.endswith("/plain --flag\n")
+    assert cli("run", "--interpreter", "/bin/sh", plain, "--flag").out.endswith("/plain --flag\n")
     assert names(kernel.client()) == []
 
 
 def test_run_passes_any_bytes(cli):
     words = [b"\xff\xfe", b"a b", b"", b"\x1b[31m\n", "grün".encode()]
-    ended = cli(*RUN, "printf", r"%s\0", *words)
+    ended = cli("run", "printf", r"%s\0", *words)
     assert ended.bytes == b"".join(word + b"\0" for word in words)
 
 
 def test_run_hands_on_what_it_is_given(kernel, cli):
     options = ["-e", "ONE=1=1", "--env=TWO", "--env", "TWO=second", "-e", "HERE"]
     command = ["sh", "-c", 'echo "$ONE|$TWO|$HERE"; cat']
-    ended = cli(*RUN, *options, "-i", *command, env={"HERE": "here", "TWO": "first"}, stdin=b"in\xff\0put")
+    ended = cli("run", *options, "-i", *command, env={"HERE": "here", "TWO": "first"}, stdin=b"in\xff\0put")
     assert ended.bytes == b"1=1|second|here\nin\xff\0put", ended
-    assert cli(*RUN, *options[:5], "env", env={"TWO": "first"}).out.count("TWO=") == 1
-    assert cli(*RUN, *options[:5], "env").out.count("TWO=") == 1
-    assert cli(*RUN, "cat", stdin=b"not handed on").bytes == b""
+    assert cli("run", *options[:5], "env", env={"TWO": "first"}).out.count("TWO=") == 1
+    assert cli("run", *options[:5], "env").out.count("TWO=") == 1
+    assert cli("run", "cat", stdin=b"not handed on").bytes == b""
     whole = b"x" * (1 << 20)
-    assert cli(*RUN, "-i", "wc", "-c", stdin=whole[:1_000_000]).out.strip() == "1000000"
-    too_much = cli(*RUN, "-i", "wc", "-c", stdin=whole + b"x")
+    assert cli("run", "-i", "wc", "-c", stdin=whole[:1_000_000]).out.strip() == "1000000"
+    too_much = cli("run", "-i", "wc", "-c", stdin=whole + b"x")
     assert too_much.code == 125 and "standard input has more than 1 MiB" in too_much.err
 
 
 def test_run_limits(kernel, cli):
     options = ["--memory", "256M", "--cpus", "0.5", "--pids", "99", "--restart", "on-failure:3", "--timeout", "10m"]
-    started = cli(*RUN, "-d", "--name", "limited", *options, "sleep", "1000")
+    started = cli("run", "-d", "--name", "limited", *options, "sleep", "1000")
     assert started.code == 0, started
     seen = kernel.client().call("INSPECT", "limited")
     assert started.out == f"{seen['id']}\n"
@@ -288,11 +284,10 @@ def test_run_limits(kernel, cli):
 
 
 def test_run_ends_what_takes_too_long(cli):
-    ended = cli(*RUN, "--timeout", "100ms", "sleep", "1000")
+    ended = cli("run", "--timeout", "100ms", "sleep", "1000")
     assert ended.code == 124 and "--timeout" in ended.err
 
 
-@boxed
 def test_run_shares_paths(cli, directory):
     (directory / "shared").mkdir()
     (directory / "shared" / "in").write_text("given")
@@ -313,21 +308,21 @@ def test_run_restarts(cli, directory):
 
 
 def test_run_tells_what_could_not_be_started(kernel, cli, directory):
-    absent = cli(*RUN, "no-such-program")
+    absent = cli("run", "no-such-program")
     assert absent.code == 127 and "no-such-program" in absent.err and ".py" in absent.err
-    assert cli(*RUN, "-d", "no-such-program").code == 127
-    assert cli(*RUN, "/etc/passwd").code == 126
-    script = cli(*RUN, f"{directory}/absent.py")
+    assert cli("run", "-d", "no-such-program").code == 127
+    assert cli("run", "/etc/passwd").code == 126
+    script = cli("run", f"{directory}/absent.py")
     assert script.code == 125 and "absent.py: No such file" in script.err and "check the path" in script.err
     spawn(kernel.client(), "held")
-    taken = cli(*RUN, "--name", "held", "true")
+    taken = cli("run", "--name", "held", "true")
     assert taken.code == 125 and "NAME_TAKEN" in taken.err and "another name" in taken.err
     assert names(kernel.client()) == ["held"]
 
 
 def test_run_shows_only_this_agents_output(cli):
-    assert cli(*RUN, "--name", "again", "sh", "-c", "echo first; echo one >&2").out == "first\n"
-    second = cli(*RUN, "--name", "again", "sh", "-c", "echo second; echo two >&2")
+    assert cli("run", "--name", "again", "sh", "-c", "echo first; echo one >&2").out == "first\n"
+    second = cli("run", "--name", "again", "sh", "-c", "echo second; echo two >&2")
     assert second.out == "second\n" and "one" not in second.err and "two" in second.err
     assert cli("logs", "again").out == "first\nsecond\n"
 
@@ -335,8 +330,8 @@ def test_run_shows_only_this_agents_output(cli):
 def test_run_makes_up_names(kernel, cli, script):
     path = script("import time; time.sleep(1000)", "my worker.py")
     for _ in range(3):
-        assert cli(*RUN, "-d", path).code == 0
-    assert cli(*RUN, "-d", "--workdir", "/", "sleep", "1000").code == 0
+        assert cli("run", "-d", path).code == 0
+    assert cli("run", "-d", "--workdir", "/", "sleep", "1000").code == 0
     found = sorted(names(kernel.client()))
     assert len(set(found)) == 4
     assert all(re.fullmatch("myworker-[0-9a-f]{8}", name) for name in found[:3])
@@ -344,7 +339,7 @@ def test_run_makes_up_names(kernel, cli, script):
 
 
 def test_run_brings_everything_that_is_kept(cli):
-    ended = cli(*RUN, "sh", "-c", "seq 1 50000; seq 1 50000 >&2")
+    ended = cli("run", "sh", "-c", "seq 1 50000; seq 1 50000 >&2")
     whole = "".join(f"{i}\n" for i in range(1, 50001))
     assert ended.code == 0 and ended.out == whole and ended.err.endswith(whole)
 
@@ -355,7 +350,7 @@ READY_AND_POLITE = "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_agent_first(kernel, cli, number):
-    process = cli.start(*RUN, "sh", "-c", READY_AND_POLITE)
+    process = cli.start("run", "sh", "-c", READY_AND_POLITE)
     read_until(process.stdout, b"ready\n")
     process.send_signal(number)
     ended = finish(process)
@@ -364,7 +359,7 @@ def test_a_signal_ends_the_agent_first(kernel, cli, number):
 
 
 def test_a_second_signal_ends_it_at_once(kernel, cli):
-    process = cli.start(*RUN, "--name", "deaf", "sh", "-c", READY_AND_DEAF)
+    process = cli.start("run", "--name", "deaf", "sh", "-c", READY_AND_DEAF)
     read_until(process.stdout, b"ready\n")
     process.send_signal(signal.SIGINT)
     read_until(process.stdout, b"asked\n")
@@ -376,7 +371,7 @@ def test_a_second_signal_ends_it_at_once(kernel, cli):
 
 
 def test_a_third_signal_leaves_a_kernel_that_does_not_answer(kernel, cli):
-    process = cli.start(*RUN, "--name", "left", "sh", "-c", "echo ready; sleep 1000")
+    process = cli.start("run", "--name", "left", "sh", "-c", "echo ready; sleep 1000")
     read_until(process.stdout, b"ready\n")
     kernel.process.send_signal(signal.SIGSTOP)
     try:
@@ -390,13 +385,13 @@ def test_a_third_signal_leaves_a_kernel_that_does_not_answer(kernel, cli):
 
 
 def test_an_agent_whose_reader_goes_is_ended(kernel, cli):
-    process = cli.start(*RUN, "sh", "-c", "while echo line; do sleep 0.01; done")
+    process = cli.start("run", "sh", "-c", "while echo line; do sleep 0.01; done")
     read_until(process.stdout, b"line\n")
     process.stdout.close()
     assert process.wait(30) == -signal.SIGPIPE
     wait_until(lambda: names(kernel.client()) == [], "the agent has ended")
     # Also when nothing more is written.
-    process = cli.start(*RUN, "sh", "-c", "echo line; sleep 1000")
+    process = cli.start("run", "sh", "-c", "echo line; sleep 1000")
     read_until(process.stdout, b"line\n")
     process.stdout.close()
     assert process.wait(30) == -signal.SIGPIPE
@@ -404,7 +399,7 @@ def test_an_agent_whose_reader_goes_is_ended(kernel, cli):
 
 
 def test_a_reader_that_stands_still_does_not_keep_anybody(kernel, cli):
-    process = cli.start(*RUN, "yes")
+    process = cli.start("run", "yes")
     wait_until(lambda: names(kernel.client()), "it runs")
     time.sleep(0.3)  # the pipe is full by now
     process.send_signal(signal.SIGINT)
@@ -415,7 +410,7 @@ def test_a_reader_that_stands_still_does_not_keep_anybody(kernel, cli):
     process.stderr.close()
 
 
-@pytest.mark.parametrize("words", [[*RUN, "sh", "-c", "echo ready; sleep 1000"], ["logs", "-f", "someone"], ["wait", "someone"]])
+@pytest.mark.parametrize("words", [["run", "sh", "-c", "echo ready; sleep 1000"], ["logs", "-f", "someone"], ["wait", "someone"]])
 def test_the_kernel_may_go_away(kernel, cli, words):
     client = kernel.client()
     spawn(client, "someone", "sh", "-c", "echo ready; sleep 1000")
@@ -620,8 +615,8 @@ def test_no_output_steers_the_terminal(kernel, cli):
     kernel.client().call("WAIT", "evil")
     assert on_terminal(cli, "logs", "evil") == shown
     assert on_terminal(cli, "logs", "--raw", "evil") == raw
-    assert on_terminal(cli, *RUN, "printf", text) == shown
-    assert on_terminal(cli, *RUN, "--raw", "printf", text) == raw
+    assert on_terminal(cli, "run", "printf", text) == shown
+    assert on_terminal(cli, "run", "--raw", "printf", text) == raw
     assert cli("logs", "evil").bytes == raw
 
 
@@ -898,13 +893,13 @@ def test_output_that_cannot_be_written_is_a_failure(kernel, cli, writer):
             ended = finish(cli.start(*words, stdout=full))
         assert ended.code == 1 and "No space left" in ended.err, words
     with open("/dev/full", "wb") as full:
-        ended = finish(cli.start(*RUN, "sh", "-c", "echo x; sleep 1000", stdout=full))
+        ended = finish(cli.start("run", "sh", "-c", "echo x; sleep 1000", stdout=full))
     assert ended.code == 125 and "No space left" in ended.err
     assert names(kernel.client()) == []
 
 
 def test_a_closed_stdout_is_not_the_connection(kernel, cli, writer):
-    for words in [["ps"], ["logs", writer], [*RUN, "echo", "x"]]:
+    for words in [["ps"], ["logs", writer], ["run", "echo", "x"]]:
         ended = finish(cli.start(*words, stdout=None, preexec_fn=lambda: (os.close(0), os.close(1))))
         assert ended.code in (1, 125) and "Bad file descriptor" in ended.err, words
     kernel.client().assert_alive()
@@ -914,7 +909,7 @@ def test_it_needs_few_descriptors_and_leaves_nothing(kernel, cli):
     def few() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
 
-    process = cli.start(*RUN, "true", preexec_fn=few)
+    process = cli.start("run", "true", preexec_fn=few)
     assert finish(process).code == 0
     left = [pid for pid in procfs.children(kernel.pid) if procfs.name(pid) not in ("clove-launcher", "clove-opener")]
     assert not left

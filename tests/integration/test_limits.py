@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-import kernel as kernels
 import procfs
 from kernel import wait_until
 
 MIB = 1 << 20
-SANDBOXED = not kernels.has_extra_threads()
 
 EAT = "x = bytearray(%d << 20)\nprint('ate it', flush=True)\nimport time; time.sleep(100)"
 FORK = """
@@ -50,9 +48,7 @@ def controllers(client):
 
 
 def spawn(client, name: str, script: str, **options: object) -> dict:
-    return client.call(
-        "SPAWN", name, ["/usr/bin/python3", "-c", script], {"sandboxed": SANDBOXED, **options}
-    )
+    return client.call("SPAWN", name, ["/usr/bin/python3", "-c", script], options)
 
 
 def host_of(client) -> dict[str, str]:
@@ -195,8 +191,6 @@ def test_a_group_goes_with_its_agent(client, grouped):
 
 def test_work_on_files_in_a_box_counts_as_its_agents(kernel, client, grouped):
     """What is written into its memory by READ and WRITE would be nobody's otherwise. It goes on while the agent is paused."""
-    if not SANDBOXED:
-        pytest.skip("no sandboxes under a thread sanitizer")
     agent = spawn(client, "a", "import time; time.sleep(100)")
     client.call("PAUSE", "a")
     seen: set[Path | None] = set()
@@ -255,8 +249,6 @@ def test_no_group_outlives_a_kernel_that_was_killed(start_kernel, ended):
 
 
 def test_what_an_agent_starts_is_in_its_group_and_goes_with_each_of_its_lives(client, grouped):
-    if not SANDBOXED:
-        pytest.skip("no sandboxes under a thread sanitizer")
     script = (
         "import sys; sys.path.insert(0, '/clove/sdk')\n"
         "from clove_sdk import CloveClient\n"
@@ -369,8 +361,6 @@ def test_a_child_out_of_memory_is_not_its_parent(client, controllers):
 
 
 def test_an_agent_cannot_change_its_own_limits(client):
-    if not SANDBOXED:
-        pytest.skip("no sandboxes under a thread sanitizer")
     script = (
         "import os\nfrom clove_sdk import CloveClient, errors\n"
         "c = CloveClient()\n"

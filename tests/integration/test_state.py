@@ -13,7 +13,7 @@ import pytest
 
 import kernel as kernels
 from kernel import wait_until
-from test_agents import NO_BOX, PRELUDE, logs
+from test_agents import PRELUDE, logs
 from test_users import ADA, BOB
 from wire import FLAGS, PAYLOAD_MAX, Client, Refused
 
@@ -434,14 +434,13 @@ def must(*args):
     return value
 """
 )
-OPTIONS = {"sandboxed": False} if NO_BOX else {}
 
 
 def agent(client: Client, directory, name: str, text: str) -> None:
     """Runs an agent; what it asserts must hold."""
     path = directory / f"{name}-{time.monotonic_ns()}.py"
     path.write_text(STATEFUL + text)
-    client.call("SPAWN", name, str(path), OPTIONS)
+    client.call("SPAWN", name, str(path))
     end = client.call("WAIT", name)
     assert end["reason"] == "exited" and end["exit_code"] == 0, logs(client, name) + logs(client, name, "stderr")
 
@@ -680,8 +679,7 @@ def test_an_ephemeral_kernel_leaves_nothing(start_kernel, io, directory):
     client = kernel.client()
     assert client.call("STORE", "key", 1, None, None, True)["durability"] == "memory"
     assert fetch(client, "key") == 1
-    if not NO_BOX:
-        agent(client, directory, "worker", 'open("file", "w").write("x"); os.mkdir("d", 0o700)')
+    agent(client, directory, "worker", 'open("file", "w").write("x"); os.mkdir("d", 0o700)')
     (place,) = temporary.iterdir()
     assert place.stat().st_mode & 0o777 == 0o700
     kernel.terminate()

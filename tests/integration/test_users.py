@@ -30,7 +30,6 @@ from test_agents import PRELUDE
 from wire import Client, Closed, Refused
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may be several users")
-boxed = pytest.mark.skipif(kernels.has_extra_threads(), reason="a thread sanitizer's launcher can make no box")
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -231,7 +230,6 @@ def test_an_opener_that_was_killed_is_replaced(kernel, ada, directory):
     assert ada.call("READ", str(file))["data"] == b"text"
 
 
-@boxed
 def test_a_script_is_whole_when_its_opener_is_lost_midway(kernel, ada, directory):
     script = ADA.file(directory / "script.sh", "echo begun\n" + ("#" * 63 + "\n") * (15 << 14))
     over = threading.Event()
@@ -536,7 +534,6 @@ def test_an_agent_outlives_the_connection_of_its_user_as_that_user(kernel, direc
     assert (place / "lives").read_text() == f"{ADA.uid}\n" * 2
 
 
-@boxed
 def test_homes_of_two_owners_are_two(kernel, ada, bob):
     assert run(ada, "same", ["sh", "-c", "echo hers > note"]) == ""
     assert run(bob, "same", ["sh", "-c", "ls; echo his > note; cat note"]) == "his\n"
@@ -546,7 +543,6 @@ def test_homes_of_two_owners_are_two(kernel, ada, bob):
     assert "Permission denied" in out(ada, ["ls", str(kernel.data_dir)])
 
 
-@boxed
 def test_an_agent_in_a_box_cannot_become_a_user_of_the_host(kernel, ada, directory):
     """By the kernel's socket, which a trusted one can be shown."""
     script = (
@@ -567,7 +563,6 @@ def uid_of(agent: dict) -> int:
     return int(Path(f"/proc/{agent['pid']}/status").read_text().split("Uid:")[1].split()[0])
 
 
-@boxed
 def test_what_is_removed_while_it_starts_is_not_taken_from_under_it(kernel, ada, bob):
     """Nor is its uid given to another's agent."""
     place = kernel.data_dir / "agents" / str(ADA.uid)
@@ -589,7 +584,6 @@ def test_what_is_removed_while_it_starts_is_not_taken_from_under_it(kernel, ada,
         bob.call("KILL", f"b{n}")
 
 
-@boxed
 def test_agents_that_do_not_start_use_up_no_uids(kernel, ada):
     def try_in_vain(name: str) -> None:
         error = ada.refused("SPAWN", name, ["true"], {"ro": ["/proc/self"]})
@@ -604,7 +598,6 @@ def test_agents_that_do_not_start_use_up_no_uids(kernel, ada):
     assert uid_of(ada.call("SPAWN", "other", ["sleep", "1000"])) == 2000001
 
 
-@boxed
 def test_one_user_does_not_have_all_uids_of_agents(start_kernel, io, directory):
     place = directory / "data" / "agents" / str(ADA.uid)
     place.mkdir(parents=True)
@@ -629,7 +622,6 @@ def box_read(client: Client, path: Path, name: str = "reader", **options: object
     return run(client, name, ["cat", str(path)], **options)
 
 
-@boxed
 def test_binds_give_just_what_their_user_may(kernel, ada, directory):
     place = ADA.folder(directory / "hers", 0o755)
     ADA.file(place / "secret", "hers alone")
@@ -659,7 +651,6 @@ def test_binds_give_just_what_their_user_may(kernel, ada, directory):
     assert (place / "secret").read_text() == "hers alone+"
 
 
-@boxed
 def test_a_bind_of_roots_gives_roots_files_to_roots_agent(kernel, directory):
     place = directory / "roots"
     place.mkdir(0o755)
@@ -673,7 +664,6 @@ def test_a_bind_of_roots_gives_roots_files_to_roots_agent(kernel, directory):
     assert "Permission denied" in box_read(root, place / "hers", "other", ro=[str(place)])
 
 
-@boxed
 def test_no_setid_file_is_left_in_a_bind(kernel, ada, directory):
     place = ADA.folder(directory / "hers", 0o755)
     program = (
@@ -705,7 +695,6 @@ def test_no_setid_file_is_left_in_a_bind(kernel, ada, directory):
     assert not [name for name, mode in found.items() if int(mode, 8) & 0o6000], found
 
 
-@boxed
 def test_a_bind_of_what_the_user_may_not_see_is_refused(kernel, ada, directory):
     BOB.folder(directory / "his")
     (directory / "his" / "inner").mkdir()
@@ -720,7 +709,6 @@ def test_a_bind_of_what_the_user_may_not_see_is_refused(kernel, ada, directory):
     assert names(ada) == []
 
 
-@boxed
 @pytest.mark.parametrize("what", ["script", "bind"])
 def test_a_symlink_that_changes_leads_nowhere_else(kernel, ada, directory, what):
     """Whatever it points at when it is looked at, it is opened by her own process."""
@@ -763,7 +751,6 @@ def without_idmaps(start_kernel, io, directory) -> kernels.Kernel:
     return start_kernel(io=io, wrapper=wrapper)
 
 
-@boxed
 def test_a_file_system_without_idmapped_mounts_is_shown_as_it_is_and_said(start_kernel, io, directory):
     kernel = without_idmaps(start_kernel, io, directory)
     root, ada = kernel.client(), ADA.connect(kernel)
@@ -796,7 +783,6 @@ def venv(directory) -> Path:
     return place
 
 
-@boxed
 def test_an_interpreter_outside_usr_brings_its_prefix(kernel, ada, directory, venv):
     script = ADA.file(directory / "agent.py", "import only_here, sys\nprint(only_here.what, sys.prefix)\n", 0o644)
     said = run(ada, "x", str(script), interpreter=str(venv / "bin" / "python3"))
@@ -809,7 +795,6 @@ def test_an_interpreter_outside_usr_brings_its_prefix(kernel, ada, directory, ve
     assert run(ada, "z", str(peek), interpreter=str(venv / "bin" / "python3")) == "['venv']\n"
 
 
-@boxed
 def test_an_interpreters_prefix_takes_the_rights_of_its_user(kernel, bob, directory, venv):
     script = BOB.file(directory / "agent.py", "print('ran')\n", 0o644)
     os.chmod(venv.parent, 0o700)
@@ -994,7 +979,7 @@ def test_unread_input_of_one_does_not_use_up_what_others_need(kernel, bob, direc
 # ---- agents' own limits ----
 
 
-@pytest.mark.parametrize("sandboxed", [pytest.param(True, marks=boxed), False])
+@pytest.mark.parametrize("sandboxed", [True, False])
 def test_agents_have_few_descriptors(kernel, ada, sandboxed):
     said = run(ada, "x", ["sh", "-c", "ulimit -Sn; ulimit -Hn"], sandboxed=sandboxed).split()
     assert int(said[0]) <= 1024 and int(said[1]) <= 4096

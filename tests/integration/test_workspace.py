@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import kernel as kernels
 import procfs
 from kernel import wait_until
-
-pytestmark = pytest.mark.skipif(
-    kernels.has_extra_threads(),
-    reason="a thread sanitizer's launcher has a second thread, and can make no user namespace",
-)
 
 MIB = 1 << 20
 
