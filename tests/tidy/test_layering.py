@@ -30,7 +30,7 @@ ONLY_IN = {
     r"curl/": r"llm/",
     r"openssl/": r"llm/",
     r"liburing": r"core/(loop_|uring_)",
-    r"seccomp": r"sandbox/",
+    r"seccomp": r"(tests/unit/)?sandbox/",
 }
 
 BANNED_STEM = re.compile(r"(^|_)(utils?|helpers?|common|misc)(_|$)")
