@@ -26,6 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/agent_conn.h"
 #include "core/agent_launch.h"
 #include "core/agent_table.h"
 #include "core/base/check.h"
@@ -75,21 +76,6 @@ static void state_set(struct agent *agent, enum agent_state state)
 
 /* ---- the end for good ---- */
 
-static void conn_drop(struct agent *agent)
-{
-	if (!agent->conn)
-		return;
-	agent->conn->spawned = NULL;
-	agent->conn->agent = NULL; /* the entry is the agent's */
-	conn_doom(agent->conn);
-	agent->conn = NULL;
-}
-
-void agent_disconnected(struct agent *agent)
-{
-	agent->conn = NULL;
-}
-
 static void descriptors_release(struct agent *agent, uint32_t keep)
 {
 	descriptors_keep(&agent->shard->kernel->descriptors, &agent->descriptors, keep);
@@ -99,10 +85,9 @@ static void agent_free(struct agent *agent)
 {
 	struct shard *shard = agent->shard;
 
-	conn_drop(agent);
+	agent_conn_drop(agent);
 	channel_remove(&agent->launch);
 	child_deinit(&agent->child);
-	agent->report_fd = fd_close(agent->report_fd);
 	for (unsigned i = 0; i < 3; i++)
 		agent->child_fds[i] = fd_close(agent->child_fds[i]);
 	timer_unset(&shard->timers, &agent->timer);
@@ -382,11 +367,10 @@ static void life_end(struct agent *agent)
 	timer_unset(&agent->shard->timers, &agent->timer);
 	timer_unset(&agent->shard->timers, &agent->retry);
 	channel_remove(&agent->launch);
-	conn_drop(agent);
+	agent_conn_drop(agent);
 	agent_home_deinit(&agent->home);
 	for (unsigned i = 0; i < 3; i++)
 		agent->child_fds[i] = fd_close(agent->child_fds[i]);
-	agent->report_fd = fd_close(agent->report_fd);
 	agent->launching = false;
 	agent->program = 0;
 	child_deinit(&agent->child);
@@ -460,19 +444,18 @@ static void end_judge(struct agent *agent, const struct launch_report *report,
 
 static void reap(struct agent *agent)
 {
-	struct launch_report report;
+	const struct launch_report *report;
 	siginfo_t status;
-	ssize_t n;
 	bool oom;
 
 	if (agent->signals_out)
 		return;
-	/* The init wrote it before it ended, or never will. */
-	n = agent->report_fd < 0 ? 0 : read(agent->report_fd, &report, sizeof(report));
+	/* The init sent it before it ended, or never will. */
+	report = agent_conn_report(agent);
 	oom = ran_out_of_memory(agent);
 	child_reap(&agent->child, &status);
 	if (!agent->fault.code)
-		end_judge(agent, n == sizeof(report) ? &report : NULL, &status, oom);
+		end_judge(agent, report, &status, oom);
 	life_end(agent);
 }
 
@@ -619,12 +602,13 @@ void agent_start(struct shard *shard, struct agent_spawn *spawn)
 	agent->stdin_bytes = spawn->stdin_bytes;
 	spawn->stdin_bytes = 0;
 	agent_home_init(&spawn->home);
-	agent->report_fd = -1;
+	agent->news.fd = -1;
 	agent->child_fds[0] = agent->child_fds[1] = agent->child_fds[2] = -1;
 	agent->incarnation = 1;
 	agent->born_ns = agent->start_ns = agent->window_ns = shard->now_ns;
 	agent->starter = &spawn->errand;
 	list_init(&agent->waiters);
+	list_init(&agent->conns);
 	list_append(&shard->agents, &agent->link);
 	/* A client that leaves later finds this among those tied to it; one that has left looked too early. */
 	if (directory_bind(shard->kernel->directory, agent->owner, agent->options.name, agent->id,

@@ -4,8 +4,9 @@
 /*
  * Spawned agent: its lives, from start to end for good
  *
- * Belongs to one core, which holds its connection, watches its init and reaps it. Others reach it by
- * errands. Three descriptors while it runs: the connection, the init's pidfd, the report pipe.
+ * Belongs to one core, which holds its connections, watches its init and reaps it. Others reach it by
+ * errands. Three descriptors while it runs, and one for each further connection: the first connection, the
+ * init's pidfd, the socket on which the init reports.
  */
 
 #include <msgpack.h>
@@ -22,8 +23,6 @@
 #include "core/spawn_options.h"
 #include "core/timer.h"
 
-struct conn;
-
 /* An agent in its box, and what it starts there. */
 #define AGENT_INSIDE_USER "agent"
 #define AGENT_INSIDE_HOME "/workspace"
@@ -39,11 +38,13 @@ struct agent {
 	struct agent_home home; /* its descriptors only while it starts */
 
 	struct launch launch;
-	struct child child;   /* the init */
-	uint32_t descriptors; /* of the kernel's budget */
-	int report_fd;        /* read end; struct launch_report */
-	int child_fds[3];     /* until sent: stdin, socket, report; -1 none */
-	struct conn *conn;    /* NULL when its program closed it */
+	struct child child;      /* the init */
+	uint32_t descriptors;    /* of the kernel's budget */
+	int child_fds[3];        /* until sent: stdin, socket, report; -1 none */
+	struct list conns;       /* struct conn, by of_agent: those its processes have not closed */
+	struct loop_source news; /* from its init */
+	struct launch_report report;
+	bool reported; /* it is there */
 	pid_t program;
 	char group[LIMIT_AGENT_GROUP_BYTES]; /* of this life, among those of the launcher */
 	uint64_t unmapped; /* bits of binds that could only be shown as they are; see launch.h */
@@ -129,9 +130,6 @@ void agent_pack(const struct agent *agent, msgpack_packer *pk);
 
 /* Its limits and by what they hold, two pairs: also part of that. */
 void agent_pack_limits(const struct agent *agent, msgpack_packer *pk);
-
-/* Its connection is gone. */
-void agent_disconnected(struct agent *agent);
 
 /* The core drains: all are killed; and at its end: all are freed. */
 void agent_kill_all(struct shard *shard);

@@ -3,13 +3,11 @@
 #include "core/agent_launch.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "core/agent_conn.h"
 #include "core/agent_table.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
@@ -111,8 +109,9 @@ static bool env_make(const struct agent *agent, struct strv *env)
 	ok = ok && pythonpath && (!*pythonpath || env_set(env, "PYTHONPATH", pythonpath));
 	/* Output goes to a log that somebody may be following. */
 	ok = ok && (env_value(env, "PYTHONUNBUFFERED") || env_set(env, "PYTHONUNBUFFERED", "1"));
-	ok = ok && env_set(env, "CLOVE_FD", "3") && env_set(env, "CLOVE_AGENT_ID", id) &&
-	     env_set(env, "CLOVE_AGENT_NAME", o->name);
+	/* And CLOVE_PID, in the box, once it is known. */
+	ok = ok && env_set(env, "CLOVE_FD", "3") && env_set(env, "CLOVE_DOOR", "4") &&
+	     env_set(env, "CLOVE_AGENT_ID", id) && env_set(env, "CLOVE_AGENT_NAME", o->name);
 	return ok && !bag_env_complete(env, o->sandboxed ? AGENT_INSIDE_USER : owner->name,
 				       o->sandboxed ? AGENT_INSIDE_HOME : owner->home, &fault);
 }
@@ -275,24 +274,10 @@ static const struct launch_type launch_type = {
 
 static int connect_both(struct agent *agent)
 {
-	int pair[2], pipe[2];
-	int r;
+	int r = agent_conn_open(agent);
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return err_raise(-errno);
-	agent->child_fds[1] = pair[1];
-	/* The kernel's end does not block; the program's is an ordinary one. */
-	r = fcntl(pair[0], F_SETFL, O_NONBLOCK) ? -errno : 0;
-	if (r)
-		(void)close(pair[0]);
-	else
-		r = conn_open_agent(agent->shard, pair[0], agent);
 	if (r)
 		return err_trace(r);
-	if (pipe2(pipe, O_CLOEXEC | O_NONBLOCK))
-		return err_raise(-errno);
-	agent->report_fd = pipe[0];
-	agent->child_fds[2] = pipe[1];
 	return agent->options.input
 		       ? err_trace(stdin_file_open(agent->options.input, agent->options.input_len,
 						   &agent->child_fds[0]))
@@ -463,7 +448,7 @@ void agent_pack(const struct agent *agent, msgpack_packer *pk)
 	struct agent_card card = {.id = agent->id, .layers = agent->layers};
 
 	card.life_ns = agent->start_ns;
-	pack_map(pk, 21 + PROTECTION_USAGE);
+	pack_map(pk, 22 + PROTECTION_USAGE);
 	protection_pack_usage(agent->shard->kernel, &card, now_ns, pk);
 	pack_key_uint(pk, "agent_id", agent->id);
 	pack_key_uint(pk, "id", agent->id);
@@ -479,6 +464,7 @@ void agent_pack(const struct agent *agent, msgpack_packer *pk)
 		      now_ns < agent->born_ns ? 0 : (now_ns - agent->born_ns) / CLOCK_NS_PER_MS);
 	pack_key_uint(pk, "calls",
 		      atomic_load_explicit(&agent->entry->calls, memory_order_relaxed));
+	pack_key_uint(pk, "connections", agent_conn_count(agent));
 	pack_key_text(pk, "profile", profile_name(o->profile));
 	pack_key_bool(pk, "sandboxed", o->sandboxed);
 	pack_key_text(pk, "start", "cold");

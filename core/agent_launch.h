@@ -7,7 +7,7 @@
 
 #include "core/agent.h"
 
-/* Makes the connection and the report pipe, and asks the launcher. 0, or -1 with agent->fault filled. */
+/* Makes the connection and the socket for the report, and asks the launcher. 0, or -1 with agent->fault filled. */
 int agent_launch(struct agent *agent);
 
 /* What a FAILED means to whoever asked for the agent: fills agent->fault. */

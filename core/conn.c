@@ -29,13 +29,14 @@
 #include "core/conn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include "core/agent.h"
+#include "core/agent_conn.h"
 #include "core/agent_table.h"
 #include "core/base/check.h"
 #include "core/base/err.h"
@@ -77,6 +78,7 @@ static int conn_new(struct shard *shard, int fd, struct agent_entry *entry, stru
 	conn->user = user_ref(user);
 	conn->rights = rights;
 	conn->out_first = conn->out_last = OUT_NONE;
+	list_init(&conn->of_agent);
 	list_init(&conn->dirty);
 	list_init(&conn->carried);
 	list_init(&conn->unparsed);
@@ -131,29 +133,74 @@ int conn_open(struct shard *shard, int fd)
 		agent_table_give_back(shard->kernel->agents, entry);
 	if (r)
 		quota_give(user->owner, QUOTA_CONNECTIONS);
+	else
+		conn->counted = true;
 	(void)user_unref(user);
 	return r;
 }
 
-int conn_open_agent(struct shard *shard, int fd, struct agent *agent)
+/* Takes @fd and the descriptor that was taken for it, also on failure. 0 or -errno. */
+static int open_agents(struct agent *agent, int fd, bool counted)
 {
-	struct descriptors *descriptors = &shard->kernel->descriptors;
-	CLEANUP(fd_closep) int owned_fd = fd;
+	struct shard *shard = agent->shard;
 	struct conn *conn = NULL;
-	int r;
+	int r = 0;
 
-	if (!descriptors_take_connection(descriptors, false))
-		return err_raise(-EMFILE);
-	r = conn_new(shard, TAKE_FD(owned_fd), agent->entry, agent->user, agent->rights, &conn);
+	if (fcntl(fd, F_SETFL, O_NONBLOCK)) {
+		r = err_raise(-errno);
+		(void)close(fd);
+	}
+	if (!r)
+		r = conn_new(shard, fd, agent->entry, agent->user, agent->rights, &conn);
 	if (r) {
-		descriptors_give_connection(descriptors);
+		descriptors_give_connection(&shard->kernel->descriptors);
 		return err_trace(r);
 	}
 	conn->spawned = agent;
 	conn->is_agents = true;
-	agent->conn = conn;
+	conn->counted = counted;
+	list_append(&agent->conns, &conn->of_agent);
 	(void)atomic_fetch_add_explicit(&shard->load, 1, memory_order_relaxed);
 	return 0;
+}
+
+int conn_open_agent(struct agent *agent, int fd)
+{
+	CLEANUP(fd_closep) int owned_fd = fd;
+
+	if (!descriptors_take_connection(&agent->shard->kernel->descriptors, false))
+		return err_raise(-EMFILE);
+	return err_trace(open_agents(agent, TAKE_FD(owned_fd), false));
+}
+
+/* WIRE_OK, with one counted; or a code, with @fault filled. */
+static enum wire_error further_admit(const struct agent *agent, struct fault *fault)
+{
+	struct kernel *kernel = agent->shard->kernel;
+	struct owner *owner = agent->user->owner;
+	enum wire_error code;
+
+	if (agent->shard->draining)
+		return fault_set(fault, WIRE_SHUTTING_DOWN, "the kernel is stopping");
+	if (agent_conn_count(agent) >= LIMIT_AGENT_CONNECTIONS)
+		return fault_set(fault, WIRE_BUSY,
+				 "the agent has %d connections, which is all it may; close some",
+				 LIMIT_AGENT_CONNECTIONS);
+	code = quota_take(kernel->config, owner, QUOTA_CONNECTIONS, fault);
+	if (code || descriptors_take_connection(&kernel->descriptors, false))
+		return code;
+	quota_give(owner, QUOTA_CONNECTIONS);
+	return fault_set(fault, WIRE_BUSY, "the kernel has as many connections as it may");
+}
+
+void conn_open_further(struct agent *agent, int fd)
+{
+	struct fault fault;
+
+	if (further_admit(agent, &fault))
+		listener_turn_away(fd, fault.code, fault.message);
+	else if (open_agents(agent, fd, true))
+		quota_give(agent->user->owner, QUOTA_CONNECTIONS);
 }
 
 /* Out of the table first, so that an agent that is just about to be tied to it notices. */
@@ -186,13 +233,12 @@ void conn_close(struct conn *conn)
 	list_unlink(&conn->dirty);
 	list_unlink(&conn->carried);
 	in_drop(conn);
-	if (conn->spawned)
-		agent_disconnected(conn->spawned);
-	else if (conn->agent)
+	list_unlink(&conn->of_agent);
+	if (!conn->spawned && conn->agent)
 		identity_end(conn);
 	buf_deinit(&conn->backlog);
 	quota_uncharge(conn->user->owner, conn->charged);
-	if (!conn->is_agents)
+	if (conn->counted)
 		quota_give(conn->user->owner, QUOTA_CONNECTIONS);
 	(void)user_unref(conn->user);
 	STAT_ADD(shard->stats.connections, -1);

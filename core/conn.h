@@ -27,6 +27,7 @@ struct conn {
 	struct shard *shard;
 	struct agent_entry *agent;
 	struct agent *spawned; /* whose connection it is; NULL: a client that came by itself */
+	struct list of_agent;  /* in spawned->conns */
 	struct user *user;     /* whom it acts as, a reference */
 	struct list link;      /* in shard->conns */
 	struct list dirty;     /* in shard->dirty */
@@ -50,6 +51,7 @@ struct conn {
 	uint16_t in_flight;
 	uint16_t files; /* of them, that are at work on files, or that are held */
 	bool is_agents; /* made for a spawned agent, which may have gone */
+	bool counted;   /* among the connections of its owner */
 	bool ties;      /* agents may be tied to it */
 	bool ended;     /* the client sends no more; it may still read */
 	bool stalled;   /* too much output waits: no parsing */
@@ -59,8 +61,13 @@ struct conn {
 
 /* Takes @fd, also on failure. 0 or -errno. */
 int conn_open(struct shard *shard, int fd);
-/* The connection of an agent, which owns its entry. Takes @fd, also on failure. 0 or -errno. */
-int conn_open_agent(struct shard *shard, int fd, struct agent *agent);
+/*
+ * The first connection of an agent, which owns its entry; counted by the agent. Takes @fd, also on failure.
+ * 0 or -errno.
+ */
+int conn_open_agent(struct agent *agent, int fd);
+/* A further one, counted as those of clients. Takes @fd; one that cannot be had is turned away with the reason. */
+void conn_open_further(struct agent *agent, int fd);
 /* Lets those be parsed whose owners were looked up meanwhile. */
 void conn_admit_known(struct shard *shard);
 /* Whether it is a client of root or of the kernel's own user, which reach every owner's agents. */

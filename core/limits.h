@@ -97,6 +97,7 @@ enum {
 	LIMIT_AGENT_LOG_BYTES = 1 << 20,       /* of stdout, of stderr */
 	LIMIT_AGENT_FDS = 2, /* while it runs: pidfd, report; the connection is counted as one */
 	LIMIT_AGENT_FDS_START = 9, /* until it was asked for: also three ends, four of its home */
+	LIMIT_AGENT_CONNECTIONS = 16, /* for a pool of workers; also how many are taken in a pass */
 	LIMIT_AGENTS_LIVE = 10000,
 	LIMIT_AGENTS_ENDED = 4096, /* remembered after their end */
 	LIMIT_SCRIPT_BYTES = 16 << 20,

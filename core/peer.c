@@ -70,7 +70,7 @@ enum wire_error peer_admit(struct kernel *kernel, int fd, struct user **ret_user
 			 peer.pid);
 		return fault_set(
 			fault, WIRE_PERMISSION_DENIED,
-			"an agent in a sandbox has the connection CLOVE_FD and may not make another");
+			"an agent in a sandbox has CLOVE_FD, and further connections by CLOVE_DOOR; this socket is not for it");
 	}
 	code = user_find(kernel, fd, &peer, &user, fault);
 	if (!code)

@@ -18,7 +18,7 @@ struct config;
 struct owner;
 
 enum quota_kind {
-	QUOTA_CONNECTIONS, /* of clients that came by themselves */
+	QUOTA_CONNECTIONS, /* of clients that came by themselves, and of agents beyond their first */
 	QUOTA_AGENTS,      /* live ones, those that agents started included */
 	QUOTA_COMMANDS,    /* EXEC, until reaped */
 	QUOTA_FILES,       /* READ, WRITE, LOGS and SPAWN at work on files */

@@ -338,6 +338,29 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines] + [""]
 
 
+INSIDE_AN_AGENT = """\
+## Inside an agent
+
+A spawned agent inherits its first connection as the descriptor that `CLOVE_FD` names. That stream is the process
+`CLOVE_PID`'s alone; its children, which inherit descriptor and variables, tell by their process id.
+
+Every process that has the descriptor `CLOVE_DOOR` gets connections of its own by it, with the same identity and
+rights: a SOCK_SEQPACKET socket, to be sent to and never read from. The process makes a SOCK_SEQPACKET pair, and sends one
+end as SCM_RIGHTS through the door with a packet of 16 bytes, in the byte order of the host:
+
+```
+u32 op         64
+i32 error      0
+u64 reserved   0
+```
+
+On the other end comes one packet of the same form. error is 0, and a connected stream comes with it as SCM_RIGHTS; or it is
+an errno: EAGAIN says that the kernel has not taken those asked for before, try again; EINVAL that this was no such request. The
+end without a packet: it could not be understood, or was in work when the agent was ended. An agent may have 16
+connections; beyond, and where another limit is reached, the new stream begins with an error BUSY of op and id 0.
+""".splitlines()
+
+
 def reference(wire: Wire, frame: dict[str, int]) -> str:
     out = [
         f"<!-- {NOTICE} -->",
@@ -364,7 +387,12 @@ def reference(wire: Wire, frame: dict[str, int]) -> str:
         "served. Contents above its share of the memory for that are dropped: READ and LOGS then answer BUSY,",
         "EXEC without the output and with truncated.",
         "",
+        "An error with op and id 0 is about the whole connection, which the kernel then closes: it may not be had, or",
+        "may not go on.",
+        "",
         *table(["limit", "value"], [[f"`{name}`", str(value)] for name, value in frame.items()]),
+        *INSIDE_AN_AGENT,
+        "",
         "## Flags",
         "",
         *table(["name", "bit", "meaning"], [[f.name, str(f.bit), f.doc] for f in wire.flags]),

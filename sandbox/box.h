@@ -8,6 +8,7 @@
  *                        |    root and mounts                          box_root.c, box_files.c
  *                        |    output into files                                      box_log.c
  *                        |    signals to all, where no namespace holds them         box_tree.c
+ *                        +--fork--> keeper  further connections, while asked for   box_door.c
  *                        +--vfork--> program  last steps, execve()                box_program.c
  *   launcher --clone--> waiter --fork--> command  the same last steps                  enter.c
  *
@@ -25,6 +26,7 @@
 enum {
 	BOX_UID = 1000, /* of programs, as they see it; gid too */
 	BOX_SOCKET_FD = 3,
+	BOX_DOOR_FD = 4,
 	BOX_RW_PATHS_MAX = 3 + SPEC_BINDS_MAX,
 };
 
@@ -74,6 +76,7 @@ struct box_program {
 	const struct host *host;
 	int fds[3];   /* to become 0, 1, 2; above BOX_SOCKET_FD */
 	int socket;   /* to become BOX_SOCKET_FD, or -1 */
+	int door;     /* to become BOX_DOOR_FD, or -1; above it */
 	int status;   /* close-on-exec; a socket of box_status */
 	bool entered; /* by a command, which stays in the session of its waiter */
 	uint32_t layers;
@@ -93,6 +96,15 @@ struct box_job {
 _Noreturn void box_opener_run(int sock, int namespaces);
 
 _Noreturn void box_init(const struct box_job *job);
+
+/* Both ends of a door, close-on-exec and above BOX_DOOR_FD. 0 or -errno. */
+int box_door_open(int *ret_ours, int *ret_programs);
+/* In a fork of @init, which has seen that somebody knocks. BOX_DOOR_ENDED: nobody ever will again. */
+_Noreturn void box_door_keep(int door, int report, pid_t init);
+
+enum {
+	BOX_DOOR_ENDED = 1, /* exit code of a keeper */
+};
 
 /*
  * The last steps, in the program's own process: session to execve(). Ends with _exit(127) after

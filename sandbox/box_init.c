@@ -17,10 +17,10 @@
  *   capabilities, no_new_privs   nothing after this needs any, so the init has none either
  *   program        vfork(): its memory is not worth a copy
  *
- * Then it waits for four things: orders or the end of the launcher on the lifeline, the death of
- * anything in the box, output on two pipes. It is single-threaded, keeps no other descriptor than
- * these, the log files and the report pipe, allocates nothing, and cannot be looked into by the
- * program, though it has its uid: it is not dumpable.
+ * Then it waits for five things: orders or the end of the launcher on the lifeline, the death of
+ * anything in the box, output on two pipes, a knock at the door (box_door.c). It is single-threaded,
+ * keeps no other descriptor than these, the log files and the report socket, allocates nothing, and
+ * cannot be looked into by the program, though it has its uid: it is not dumpable.
  *
  * The end: the program's death, an order, or the lifeline's EOF. All else in the box is killed and
  * reaped, the rest of the output is stored, the report is written, and PID 1 exits; the system
@@ -47,11 +47,13 @@
 #include "core/base/cleanup.h"
 #include "sandbox/box.h"
 #include "sandbox/identity.h"
+#include "sandbox/packet.h"
 
 enum {
 	STREAMS = 2,
 	READ_BYTES = 64 << 10,
-	READS_PER_PASS = 4, /* then orders and deaths get their turn */
+	READS_PER_PASS = 4,  /* then orders and deaths get their turn */
+	DOOR_RETRY_MS = 100, /* after a fork that failed: the box has as many processes as it may */
 };
 
 struct init {
@@ -60,6 +62,10 @@ struct init {
 	struct box_root root;
 	struct box_program program;
 	int lifeline, report, signals;
+	int door;          /* -1: the program has no connection either */
+	bool door_shut;    /* nobody is left who could knock */
+	bool door_later;   /* for want of a process */
+	pid_t keeper;      /* of the door; 0: none */
 	int ends[STREAMS]; /* read ends of stdout and stderr, -1 after EOF */
 	int write_ends[STREAMS];
 	struct box_log logs[STREAMS];
@@ -273,6 +279,13 @@ static int start_program(struct init *init)
 	pid_t pid;
 
 	program->socket = pick(init, init->box->socket_fd);
+	program->door = -1;
+	if (program->socket >= 0) {
+		int r = box_door_open(&init->door, &program->door);
+
+		if (r)
+			return r;
+	}
 	pid = vfork();
 	if (pid == 0)
 		box_program_run(program);
@@ -285,9 +298,10 @@ static int start_program(struct init *init)
 /* Only the supervisor's own are left: the box must not hold its directories, nor the pipes. */
 static void close_unneeded(struct init *init)
 {
-	int keep[8];
+	int keep[9];
 	size_t n = 0;
 
+	keep[n++] = init->door;
 	keep[n++] = init->lifeline;
 	keep[n++] = init->report;
 	keep[n++] = init->signals;
@@ -330,6 +344,10 @@ static void read_stream(struct init *init, int i, unsigned budget)
 
 static void note_exit(struct init *init, const siginfo_t *info)
 {
+	if (info->si_pid == init->keeper) {
+		init->keeper = 0;
+		init->door_shut = info->si_code == CLD_EXITED && info->si_status == BOX_DOOR_ENDED;
+	}
 	if (info->si_pid != init->pid)
 		return;
 	init->pid = 0;
@@ -371,19 +389,43 @@ static void take_order(struct init *init)
 	}
 }
 
+static void open_door(struct init *init, short events)
+{
+	pid_t self = getpid(), pid;
+
+	/* All have closed it. */
+	if (events & POLLHUP) {
+		init->door_shut = true;
+		return;
+	}
+	pid = fork();
+	if (pid == 0)
+		box_door_keep(init->door, init->report, self);
+	init->keeper = pid < 0 ? 0 : pid;
+	init->door_later = pid < 0;
+}
+
+/* The door while it is the init's to watch, otherwise -1. */
+static int watched_door(const struct init *init)
+{
+	return init->keeper || init->door_shut || init->door_later ? -1 : init->door;
+}
+
 static void supervise(struct init *init)
 {
 	while (!init->ending) {
-		struct pollfd polls[2 + STREAMS] = {
+		struct pollfd polls[3 + STREAMS] = {
 			{.fd = init->lifeline, .events = POLLIN},
 			{.fd = init->signals, .events = POLLIN},
 			{.fd = init->ends[0], .events = POLLIN},
 			{.fd = init->ends[1], .events = POLLIN},
+			{.fd = watched_door(init), .events = POLLIN},
 		};
 		struct signalfd_siginfo ignored;
 
-		if (poll(polls, 2 + STREAMS, -1) < 0)
+		if (poll(polls, 3 + STREAMS, init->door_later ? DOOR_RETRY_MS : -1) < 0)
 			continue;
+		init->door_later = false;
 		for (int i = 0; i < STREAMS; i++)
 			if (polls[2 + i].revents)
 				read_stream(init, i, READS_PER_PASS);
@@ -394,6 +436,8 @@ static void supervise(struct init *init)
 		}
 		if (polls[0].revents)
 			take_order(init);
+		if (polls[2 + STREAMS].revents && !init->ending)
+			open_door(init, polls[2 + STREAMS].revents);
 	}
 }
 
@@ -402,14 +446,18 @@ static void end_all(struct init *init)
 {
 	while (reap(init, WNOHANG))
 		;
-	for (bool first = true;; first = false) {
-		siginfo_t info;
+	for (bool first = true;;) {
+		siginfo_t info = {0};
 
 		signal_all(init, SIGKILL);
 		if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | __WALL) < 0 && errno == ECHILD)
 			return;
-		if (first && !init->pid)
-			init->result.flags |= LAUNCH_REPORT_LEFT;
+		/* The keeper of the door is no process of the program's. */
+		if (info.si_pid != init->keeper) {
+			if (first && !init->pid)
+				init->result.flags |= LAUNCH_REPORT_LEFT;
+			first = false;
+		}
 		(void)reap(init, 0);
 	}
 }
@@ -422,7 +470,9 @@ static _Noreturn void finish(struct init *init)
 		read_stream(init, i, 1u << 10);
 		init->result.log_bytes_lost += init->logs[i].lost;
 	}
-	(void)write(init->report, &init->result, sizeof(init->result));
+	/* Behind connections that the kernel has still to take, which it does, or is gone itself. */
+	(void)packet_send(init->report, &(struct packet_head){.op = PACKET_REPORT}, &init->result,
+			  sizeof(init->result), NULL, 0, 0);
 	_exit(0);
 }
 
@@ -471,6 +521,7 @@ _Noreturn void box_init(const struct box_job *job)
 			    .nofile = job->nofile},
 		.lifeline = job->lifeline,
 		.report = job->fds[job->spec->box.report_fd],
+		.door = -1,
 	};
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		int r = steps[i].run(&init);

@@ -4,7 +4,7 @@
  * The last steps of a program in a box
  *
  *   session     its own, without a controlling terminal
- *   stdio       0, 1, 2 and the connection; all else vanishes at execve()
+ *   stdio       0, 1, 2, the connection and the door; all else vanishes at execve()
  *   rlimits     lowered for good
  *   nice
  *   groups gid uid   where there is no user namespace, in which the init has done it
@@ -15,11 +15,12 @@
  *   signals     what somebody sent meanwhile strikes here
  *   exec
  *
- * The init may have lent its memory (vfork): nothing of it is changed but *program.
+ * The init may have lent its memory (vfork): nothing of it is changed but *program and what is used here alone.
  */
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -79,6 +80,11 @@ static int set_stdio(struct box_program *program)
 			return -errno;
 	if (program->socket >= 0) {
 		if (dup2(program->socket, BOX_SOCKET_FD) < 0)
+			return -errno;
+		first_closed++;
+	}
+	if (program->door >= 0) {
+		if (dup2(program->door, BOX_DOOR_FD) < 0)
 			return -errno;
 		first_closed++;
 	}
@@ -251,11 +257,32 @@ static int filter_calls(struct box_program *program)
 		       : 0;
 }
 
+/*
+ * The connection is one stream, so it is the program's alone, not its children's, who inherit the same
+ * descriptors and variables. They tell by this whom it belongs to.
+ */
+static void name_owner(struct launch_spec *spec)
+{
+	static const char *env[SPEC_ARGS_MAX + 2];
+	static char pid[32];
+	size_t n = 0;
+
+	for (; spec->env[n]; n++)
+		env[n] = spec->env[n];
+	(void)snprintf(pid, sizeof(pid), "CLOVE_PID=%d", (int)getpid());
+	env[n++] = pid;
+	env[n] = NULL;
+	spec->env = env;
+}
+
 static int run(struct box_program *program)
 {
+	struct launch_spec spec = *program->spec;
 	int r = program_reset_signals();
 
-	return r ? r : program_exec(program->spec);
+	if (program->socket >= 0)
+		name_owner(&spec);
+	return r ? r : program_exec(&spec);
 }
 
 _Noreturn void box_program_run(struct box_program *program)

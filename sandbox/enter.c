@@ -78,6 +78,7 @@ _Noreturn void enter_run(const struct enter_job *job)
 		.host = job->host,
 		.fds = {job->fds[0], job->fds[1], job->fds[2]},
 		.socket = -1,
+		.door = -1,
 		.status = job->status,
 		.layers = job->terms->layers,
 		.nofile = job->nofile,

@@ -28,6 +28,8 @@
 
 enum {
 	CONTROL_FD = 3, /* where launcher_main() looks for it */
+	/* Of an init's news: the system doubles it, and counts some 800 for each. */
+	REPORT_BYTES = 8 << 10,
 };
 
 const char *launch_step_name(enum launch_step step)
@@ -326,5 +328,45 @@ int launch_recv(int channel, struct launch_reply *ret_reply)
 	ret_reply->landlock_abi = body.landlock_abi;
 	ret_reply->unmapped = body.unmapped;
 	memcpy(ret_reply->reason, body.reason, sizeof(ret_reply->reason));
+	return 0;
+}
+
+int launch_report_open(int *ret_ours, int *ret_inits)
+{
+	CLEANUP(fd_closep) int ours = -1, inits = -1;
+	int pair[2], bytes = REPORT_BYTES, r = packet_pair(pair);
+
+	if (r)
+		return err_trace(r);
+	ours = pair[0];
+	inits = pair[1];
+	if (setsockopt(inits, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) < 0)
+		return err_raise(-errno);
+	*ret_ours = TAKE_FD(ours);
+	*ret_inits = TAKE_FD(inits);
+	return 0;
+}
+
+int launch_report_recv(int report, struct launch_news *ret_news)
+{
+	struct launch_news news = {.connection = -1};
+	struct packet packet = {.body = &news.report, .body_max = sizeof(news.report)};
+	int r;
+
+	r = packet_recv(report, &packet, MSG_DONTWAIT);
+	if (r == PACKET_E_AGAIN)
+		return LAUNCH_E_EMPTY;
+	if (r == PACKET_E_GONE)
+		return LAUNCH_E_GONE;
+	if (r)
+		return err_fold(r);
+	if (packet.head.op == PACKET_CONNECTION && packet.n_fds == 1 && !packet.body_len) {
+		news.connection = packet.fds[0];
+	} else if (packet.head.op != PACKET_REPORT || packet.n_fds ||
+		   packet.body_len != sizeof(news.report)) {
+		packet_close_fds(&packet);
+		return err_raise(-EBADMSG);
+	}
+	*ret_news = news;
 	return 0;
 }

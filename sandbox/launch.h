@@ -123,8 +123,8 @@ enum launch_layer { LAUNCH_LAYERS(LAUNCH_LAYER_ENUM) LAUNCH_LAYER_COUNT };
 const char *launch_layer_name(enum launch_layer layer);
 
 /*
- * The end of an agent's program, as its init saw it: the pipe named by report_fd. It is in the pipe
- * before the init's pidfd polls readable. An empty pipe by then: the box was killed from outside.
+ * The end of an agent's program, as its init saw it: the last message on the socket named by report_fd. It is
+ * there before the init's pidfd polls readable. None by then: the box was killed from outside.
  */
 enum launch_report_flags {
 	LAUNCH_REPORT_ENDED = 1 << 0, /* the box was told to end, by a signal or a lost launcher */
@@ -139,6 +139,12 @@ struct launch_report {
 	uint32_t reserved;
 	uint64_t
 		log_bytes_lost; /* a full disk, a directory that went away, a rotation that failed */
+};
+
+/* What an init tells the kernel: a further connection of its agent, or its report. */
+struct launch_news {
+	int connection; /* the kernel's end of a stream, the caller's, close-on-exec; -1: the report */
+	struct launch_report report;
 };
 
 enum launch_reply_type {
@@ -238,3 +244,15 @@ int launch_kill(int channel, uint64_t id, int signo);
 
 /* 0, LAUNCH_E_EMPTY, LAUNCH_E_GONE or -errno. */
 int launch_recv(int channel, struct launch_reply *ret_reply);
+
+/*
+ * For report_fd: the kernel's end and the init's, both close-on-exec. It holds some twenty connections that
+ * have not been taken. 0 or -errno.
+ */
+int launch_report_open(int *ret_ours, int *ret_inits);
+
+/*
+ * The next from an init; its agent can have connections sent, and nothing else. Does not wait. 0,
+ * LAUNCH_E_EMPTY, LAUNCH_E_GONE, or -errno: a message that is lost, as its descriptor found no room.
+ */
+int launch_report_recv(int report, struct launch_news *ret_news);

@@ -47,6 +47,13 @@ enum packet_op {
 	PACKET_MEASURE,    /* to a measurer; id; a directory; body: uint64_t, bytes to stop at */
 	PACKET_MEASURED,   /* from it; id; body: uint64_t, bytes */
 	PACKET_CGROUPED,   /* to that end; arg: errno; maybe a directory */
+	PACKET_REPORT,     /* from an init; body: struct launch_report */
+	PACKET_CONNECTION, /* from an init's keeper; the kernel's end of a connection */
+	/*
+	 * Through a door; a SEQPACKET socket to answer to. The answer: arg: errno; or a connection. Clients in
+	 * agents know this one: its number and the head are part of the protocol (ipc/WIRE.md).
+	 */
+	PACKET_DOOR = 64,
 };
 
 #define PACKET_WHOLE_TREE 0x100

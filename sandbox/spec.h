@@ -110,9 +110,10 @@ struct launch_box {
 	uint32_t nice;    /* 0 to 19, added to the launcher's */
 	const char *hostname;
 
-	uint32_t stdin_fd;  /* 0 of the program; SPEC_NO_FD: /dev/null */
-	uint32_t socket_fd; /* 3 of the program: its connection to the kernel; or SPEC_NO_FD */
-	uint32_t report_fd; /* write end of a pipe, for one struct launch_report */
+	uint32_t stdin_fd; /* 0 of the program; SPEC_NO_FD: /dev/null */
+	/* 3 of the program: its connection to the kernel, with the door for further ones as 4; or SPEC_NO_FD */
+	uint32_t socket_fd;
+	uint32_t report_fd; /* the init's end of launch_report_open() */
 	/*
 	 * Directory for stdout.log and stderr.log and one predecessor of each, *.log.1. With namespaces
 	 * the init writes there as the box's uid, which must be allowed to; without, as the launcher.

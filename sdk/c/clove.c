@@ -77,7 +77,9 @@ int clove_open(const char *path, struct clove **ret_clove)
 		return r;
 	r = clove_adopt(fd, &clove);
 	if (r) {
-		if (!inherited)
+		if (inherited)
+			clove_socket_release();
+		else
 			(void)close(fd);
 		return r;
 	}
@@ -90,7 +92,9 @@ struct clove *clove_close(struct clove *clove)
 {
 	if (!clove)
 		return NULL;
-	if (!clove->inherited)
+	if (clove->inherited)
+		clove_socket_release();
+	else
 		(void)close(clove->fd);
 	buf_deinit(&clove->out);
 	buf_deinit(&clove->in);

@@ -33,7 +33,8 @@ enum {
 	CLOVE_E_TOO_LARGE, /* the arguments do not fit into a frame */
 	CLOVE_E_NO_KERNEL, /* nobody listens on the socket */
 	CLOVE_E_UNTRUSTED, /* the default socket is served by neither root nor this user */
-	CLOVE_E_BAD_SOCKET, /* CLOVE_FD is no connected Unix socket, or the path is too long */
+	CLOVE_E_BAD_SOCKET, /* CLOVE_FD or CLOVE_DOOR is no such socket, or the path is too long */
+	CLOVE_E_IN_USE, /* CLOVE_FD is in use in this process, or is another's; and there is no CLOVE_DOOR */
 };
 
 /* The words for 0, a CLOVE_E_x or -errno. Never NULL, not to be freed; any thread. */
@@ -66,13 +67,17 @@ struct clove_frame {
 };
 
 /*
- * Connects to @path, or when that is NULL to the first of: the descriptor that CLOVE_FD names (it is
- * who a spawned agent is; clove_close() leaves it open, and a process has one user of it at a time),
- * the path in CLOVE_SOCKET, /tmp/clove.sock. The last is refused when a stranger serves it.
+ * Connects to @path, or when that is NULL to the first of: what a spawned agent inherits, the path in CLOVE_SOCKET,
+ * /tmp/clove.sock. The last is refused when a stranger serves it.
+ *
+ * An agent inherits the descriptor that CLOVE_FD names, for its program and one connection at a time, and
+ * clove_close() leaves it open. Other processes of the agent, and further connections, get their own by CLOVE_DOOR,
+ * with the same identity; CLOVE_E_TIMEOUT and CLOVE_E_CLOSED then say that there was no answer, -EAGAIN that too
+ * many were asked for at once. After a fork the child leaves its copy of a connection alone and opens one.
  */
 int clove_open(const char *path, struct clove **ret_clove);
 
-/* The path that clove_open(@path) connects to; NULL when that is CLOVE_FD. Not to be freed. */
+/* The path that clove_open(@path) connects to; NULL when that is what an agent inherits. Not to be freed. */
 const char *clove_socket_path(const char *path);
 
 /* Takes over the connected stream socket @fd; on failure it stays the caller's. 0 or -ENOMEM. */

@@ -3,7 +3,9 @@
 /*
  * Which socket, and whether to trust it
  *
- * A spawned agent is told its identity as a descriptor, CLOVE_FD; everybody else connects. Any local
+ * A spawned agent is told its identity as a descriptor, CLOVE_FD; everybody else connects. It is one stream,
+ * and so has one user: the agent's program, which is the process CLOVE_PID, and in it one connection at
+ * a time. All others in the agent, forked children among them, get theirs by the door, CLOVE_DOOR. Any local
  * user can bind the default path in /tmp while no kernel runs there, and would then be handed
  * prompts, files and state. So the default is used only when root or this very user serves it. A path
  * that the caller or CLOVE_SOCKET names was somebody's decision and is used as it is.
@@ -11,6 +13,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,24 +26,69 @@
 
 #define DEFAULT_PATH "/tmp/clove.sock"
 
-static int inherit_fd(const char *text, int *ret_fd)
+/* Whether a connection of this process is on CLOVE_FD. */
+static atomic_bool taken;
+
+/* The value of a variable of the environment; NULL when it is unset or empty. */
+static const char *setting(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+/* The number that a variable holds; -1 when it is unset, -2 when it holds anything else. */
+static int number(const char *name)
+{
+	const char *text = setting(name);
+	char *end;
+	long value;
+
+	if (!text)
+		return -1;
+	errno = 0;
+	value = strtol(text, &end, 10);
+	return errno || *end || end == text || value < 0 || value > INT_MAX ? -2 : (int)value;
+}
+
+static bool is_connection(int fd)
 {
 	struct sockaddr_un peer;
 	socklen_t peer_len = sizeof(peer), type_len = sizeof(int);
 	int type = 0;
-	char *end;
-	long fd;
 
-	errno = 0;
-	fd = strtol(text, &end, 10);
-	if (errno || *end || end == text || fd < 0 || fd > INT_MAX)
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) && type == SOCK_STREAM &&
+	       !getpeername(fd, (struct sockaddr *)&peer, &peer_len) && peer.sun_family == AF_UNIX;
+}
+
+/* 0, CLOVE_E_BAD_SOCKET, or CLOVE_E_IN_USE when it is somebody else's or there is none. */
+static int inherit_fd(int fd)
+{
+	int owner = number("CLOVE_PID");
+
+	if (fd == -1 || (owner >= 0 && owner != getpid()))
+		return CLOVE_E_IN_USE;
+	if (fd < 0 || owner < -1 || !is_connection(fd))
 		return CLOVE_E_BAD_SOCKET;
-	if (getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &type_len) || type != SOCK_STREAM)
-		return CLOVE_E_BAD_SOCKET;
-	if (getpeername((int)fd, (struct sockaddr *)&peer, &peer_len) || peer.sun_family != AF_UNIX)
-		return CLOVE_E_BAD_SOCKET;
-	*ret_fd = (int)fd;
-	return 0;
+	return atomic_exchange(&taken, true) ? CLOVE_E_IN_USE : 0;
+}
+
+void clove_socket_release(void)
+{
+	atomic_store(&taken, false);
+}
+
+static int find_in_agent(int *ret_fd, bool *ret_inherited)
+{
+	int fd = number("CLOVE_FD"), door = number("CLOVE_DOOR");
+	int r = inherit_fd(fd);
+
+	*ret_inherited = r == 0;
+	if (r == 0)
+		*ret_fd = fd;
+	if (r != CLOVE_E_IN_USE || door == -1)
+		return r;
+	return door < 0 ? CLOVE_E_BAD_SOCKET : clove_door_open(door, ret_fd);
 }
 
 static int connect_path(const char *path, int *ret_fd)
@@ -76,14 +124,6 @@ static int check_server(int fd)
 	return server.uid == 0 || server.uid == geteuid() ? 0 : CLOVE_E_UNTRUSTED;
 }
 
-/* The value of a variable of the environment; NULL when it is unset or empty. */
-static const char *setting(const char *name)
-{
-	const char *value = getenv(name);
-
-	return value && *value ? value : NULL;
-}
-
 /* What the caller or CLOVE_SOCKET names; NULL for nothing. */
 static const char *named_path(const char *path)
 {
@@ -96,7 +136,7 @@ const char *clove_socket_path(const char *path)
 {
 	const char *named = named_path(path);
 
-	if (!path && setting("CLOVE_FD"))
+	if (!path && (setting("CLOVE_FD") || setting("CLOVE_DOOR")))
 		return NULL;
 	return named ? named : DEFAULT_PATH;
 }
@@ -107,12 +147,8 @@ int clove_socket_find(const char *path, int *ret_fd, bool *ret_inherited)
 	const char *chosen = clove_socket_path(path);
 	int r;
 
-	if (!chosen) {
-		r = inherit_fd(setting("CLOVE_FD"), ret_fd);
-		if (!r)
-			*ret_inherited = true;
-		return r;
-	}
+	if (!chosen)
+		return find_in_agent(ret_fd, ret_inherited);
 	r = connect_path(chosen, &fd);
 	if (!r && !named_path(path))
 		r = check_server(fd);

@@ -22,8 +22,11 @@ static const char *const texts[] = {
 	[CLOVE_E_UNTRUSTED] =
 		"the default socket is served by neither root nor this user: to trust "
 		"it all the same, set CLOVE_SOCKET to its path",
-	[CLOVE_E_BAD_SOCKET] = "CLOVE_FD is no connected Unix socket, or the path of the socket is "
-			       "too long",
+	[CLOVE_E_BAD_SOCKET] =
+		"CLOVE_FD is no connected Unix socket, CLOVE_DOOR no door of an agent (a child must be "
+		"passed both), or the path of the socket is too long",
+	[CLOVE_E_IN_USE] = "CLOVE_FD is in use, or is another process's, and CLOVE_DOOR, by which "
+			   "there are others, is not set: pass it on, or set CLOVE_SOCKET",
 };
 
 const char *clove_strerror(int r)

@@ -24,7 +24,7 @@ int session_open(const struct settings *settings, struct clove **ret_clove)
 		return 0;
 	if (r == CLOVE_E_NO_KERNEL)
 		no_kernel_say(path);
-	else if (r == -EACCES || r == -EPERM)
+	else if (path && (r == -EACCES || r == -EPERM))
 		complain(
 			"%s: permission denied; use clove as root, or as the user the kernel runs as",
 			path);

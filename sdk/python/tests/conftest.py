@@ -100,5 +100,5 @@ def client(kernel):
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for name in ("CLOVE_FD", "CLOVE_SOCKET"):
+    for name in ("CLOVE_FD", "CLOVE_DOOR", "CLOVE_PID", "CLOVE_SOCKET"):
         monkeypatch.delenv(name, raising=False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from clove_sdk import ErrorCode, SyscallOp, TooLarge, ValidationError
+from clove_sdk import Busy, ErrorCode, SyscallOp, TooLarge, ValidationError
 from clove_sdk._codec import pack, unpack
 from clove_sdk._protocol import Chunk, Connection, ErrorReply, Push, Reply
 from clove_sdk._wire_table import FRAME_BODY_MAX
@@ -115,6 +115,12 @@ def test_a_bad_frame_breaks_the_stream_but_not_what_came_before(bad):
     connection = open_requests()
     assert connection.feed(frame(2) + bad + frame(3)) == [Reply(2, NOOP, b"\xc0")]
     assert connection.broken
+
+
+def test_an_error_about_the_whole_connection_says_which():
+    connection = open_requests()
+    connection.feed(frame(0, pack([ErrorCode.BUSY, "full", {}]), op=0, flags=ERROR))
+    assert isinstance(connection.broken, Busy) and connection.broken.message == "full"
 
 
 def test_a_request_is_answered_once():

@@ -56,7 +56,7 @@ static inline struct box *box_new(const char *const *argv)
 {
 	static const char *const env[] = {FIXTURE_PATH, "HOME=/workspace", "LANG=C", NULL};
 	struct box *box = calloc(1, sizeof(*box));
-	int report[2];
+	int inits_report;
 
 	assert_non_null(box);
 	box->spec = make_spec(argv);
@@ -71,8 +71,7 @@ static inline struct box *box_new(const char *const *argv)
 	assert_non_null(mkdtemp(box->dir));
 	/* Nobody but the kernel's user may pass: that is how the data directory is. */
 	box->log_dir = open_dir(box->dir, "log");
-	assert_int_equal(pipe2(report, O_CLOEXEC), 0);
-	box->report = report[0];
+	assert_int_equal(launch_report_open(&box->report, &inits_report), 0);
 	box->spec.box = (struct launch_box){
 		.flags = LAUNCH_BOX_NAMESPACES | LAUNCH_BOX_LANDLOCK,
 		.net = LAUNCH_NET_EMPTY,
@@ -80,7 +79,7 @@ static inline struct box *box_new(const char *const *argv)
 		.hostname = "box",
 		.stdin_fd = SPEC_NO_FD,
 		.socket_fd = SPEC_NO_FD,
-		.report_fd = box_add_fd(box, report[1]),
+		.report_fd = box_add_fd(box, inits_report),
 		.log_fd = box_add_fd(box, dup(box->log_dir)),
 		.log_bytes = 1 << 20,
 		.workspace_fd = box_add_fd(box, open_dir(box->dir, "workspace")),
@@ -177,15 +176,16 @@ static inline void box_expect_failure(struct box *box, int channel, enum launch_
 /* Waits for the init; its report must be there by then. */
 static inline struct launch_report box_wait(struct box *box)
 {
-	struct launch_report report;
+	struct launch_news news;
 	siginfo_t info;
 
 	await(box->reply.pidfd, POLLIN);
-	assert_int_equal(read(box->report, &report, sizeof(report)), sizeof(report));
+	assert_int_equal(launch_report_recv(box->report, &news), 0);
+	assert_int_equal(news.connection, -1);
 	info = reap(box->reply.pidfd);
 	assert_int_equal(info.si_code, CLD_EXITED);
 	assert_int_equal(info.si_status, 0);
-	return report;
+	return news.report;
 }
 
 static inline void box_read_log(const struct box *box, const char *name, char *text, size_t size)

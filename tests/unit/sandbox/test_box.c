@@ -316,7 +316,7 @@ static void workspace_can_be_in_memory(void **state)
 	box_free(box);
 }
 
-static void program_gets_its_connection_and_nothing_else(void **state)
+static void program_gets_its_connection_the_door_and_nothing_else(void **state)
 {
 	struct fixture *f = *state;
 	struct box *box = box_new_shell(true, "ls /proc/self/fd | tr '\\n' ' '; read line <&3; "
@@ -333,7 +333,7 @@ static void program_gets_its_connection_and_nothing_else(void **state)
 	assert_string_equal(text, "hello\n");
 	close(pair[0]);
 	box_read_log(box, "stdout.log", text, sizeof(text));
-	assert_string_equal(text, "0 1 2 3 4 "); /* 4 is the directory that ls reads */
+	assert_string_equal(text, "0 1 2 3 4 5 "); /* the door, and the directory that ls reads */
 	box_free(box);
 }
 
@@ -403,7 +403,7 @@ int main(void)
 		BOX_TEST(binds_appear_where_they_were_asked_for),
 		BOX_TEST(link_in_the_workspace_is_no_place_to_mount),
 		BOX_TEST(workspace_can_be_in_memory),
-		BOX_TEST(program_gets_its_connection_and_nothing_else),
+		BOX_TEST(program_gets_its_connection_the_door_and_nothing_else),
 		BOX_TEST(failed_steps_are_named),
 	};
 

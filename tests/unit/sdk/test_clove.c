@@ -378,7 +378,7 @@ static void flush_does_not_deadlock_with_a_kernel_that_waits(void **state)
 static void every_result_has_words_of_its_own(void **state)
 {
 	(void)state;
-	for (int r = 0; r <= CLOVE_E_BAD_SOCKET; r++) {
+	for (int r = 0; r <= CLOVE_E_IN_USE; r++) {
 		assert_string_not_equal(clove_strerror(r), "unknown error");
 		for (int other = 0; other < r; other++)
 			assert_string_not_equal(clove_strerror(r), clove_strerror(other));
@@ -386,7 +386,7 @@ static void every_result_has_words_of_its_own(void **state)
 	assert_string_equal(clove_strerror(0), "success");
 	assert_string_equal(clove_strerror(CLOVE_E_TIMEOUT), "no answer in time");
 	assert_string_equal(clove_strerror(-ENOENT), strerrordesc_np(ENOENT));
-	assert_string_equal(clove_strerror(CLOVE_E_BAD_SOCKET + 1), "unknown error");
+	assert_string_equal(clove_strerror(CLOVE_E_IN_USE + 1), "unknown error");
 	assert_string_equal(clove_strerror(INT_MAX), "unknown error");
 	assert_string_equal(clove_strerror(-4095), "unknown error");
 	assert_string_equal(clove_strerror(INT_MIN), "unknown error");

@@ -42,8 +42,8 @@ class _Started:
 class AsyncBaseClient:
     """A client's connection.
 
-    socket_path: where the kernel listens; by default CLOVE_FD (the connection that an agent inherits),
-    then CLOVE_SOCKET, then /tmp/clove.sock. timeout: seconds that each call may take, None for
+    socket_path: where the kernel listens; by default what an agent inherits (CLOVE_FD, and CLOVE_DOOR for its
+    other processes), then CLOVE_SOCKET, then /tmp/clove.sock. timeout: seconds that each call may take, None for
     no limit; exec() goes by its own.
     """
 
@@ -66,7 +66,7 @@ class AsyncBaseClient:
 
     @property
     def socket_path(self) -> str:
-        """Path of the kernel's socket; fd:N for an inherited connection."""
+        """Path of the kernel's socket; in an agent fd:N or door:N, by the descriptor that it inherits."""
         return self._endpoint.path
 
     @property
@@ -86,7 +86,7 @@ class AsyncBaseClient:
         connection for a new client, which holds nothing that the old one held.
 
         ConnectionError (KernelNotFound, KernelRefused) when no kernel can be reached, TimeoutError,
-        VersionMismatch.
+        VersionMismatch, Busy when there are as many connections as there may be.
         """
         self._closed = False
         await self._ready(reconnect=True)

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from . import _discovery
 from ._discovery import Endpoint
+from ._door import Knock
 from ._errors_base import CloveError, ConnectionError, ConnectionLost, TimeoutError
 from ._pending import Pending, Stream, Table
 from ._protocol import Chunk, Connection, ErrorReply, Reply
@@ -48,12 +49,15 @@ class AsyncTransport(asyncio.Protocol):
 
     @classmethod
     async def open(cls, endpoint: Endpoint, timeout: float | None) -> AsyncTransport:
-        """Connects, or joins the process's connection on CLOVE_FD. ConnectionError, TimeoutError."""
-        if endpoint.fd is None:
+        """Connects, or joins the process's connection on CLOVE_FD. ConnectionError, TimeoutError, Busy."""
+        if not endpoint.in_agent:
             return await cls(shared=False)._on(await _connect(endpoint, timeout))
-        _discovery.claim(endpoint.fd, "async")
+        if endpoint.fd is None or not _discovery.claim(endpoint, "async"):
+            return await cls._other(endpoint, timeout)
         async with _opening.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             known = _shared.get(endpoint.fd)
+            if known and endpoint.door is not None and known.stream_ended:
+                return await cls._other(endpoint, timeout)
             if known is None or not known.usable:
                 new = cls(shared=True)
                 sock = _discovery.duplicate(endpoint.fd)
@@ -63,13 +67,19 @@ class AsyncTransport(asyncio.Protocol):
             known._users += 1
             return known
 
+    @classmethod
+    async def _other(cls, endpoint: Endpoint, timeout: float | None) -> AsyncTransport:
+        """On a connection of one's own, by the door of the agent."""
+        assert endpoint.door is not None
+        return await cls(shared=False)._on(await _through(endpoint.door, timeout))
+
     async def _on(self, sock: socket.socket) -> AsyncTransport:
         await self._loop.create_unix_connection(lambda: self, sock=sock)
         return self
 
     async def _continue(self, before: AsyncTransport, sock: socket.socket) -> None:
         """Takes the stream up where its clients before, perhaps of another event loop, left it."""
-        if before.connection.broken or before._stream.get_write_buffer_size():
+        if before.cut:
             sock.close()
             raise ConnectionLost("the inherited connection was left in the middle of a frame")
         self._table.connection = before.connection
@@ -80,6 +90,16 @@ class AsyncTransport(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         return self._lost is None and not self.forked and not self._loop.is_closed()
+
+    @property
+    def cut(self) -> bool:
+        """Whether the stream was left where nobody can go on."""
+        return bool(self.connection.broken or self._stream.get_write_buffer_size())
+
+    @property
+    def stream_ended(self) -> bool:
+        """Whether nobody can use an inherited stream any more: it was cut, or the kernel has closed it."""
+        return not self.usable and (self.cut or isinstance(self._lost, ConnectionLost))
 
     @property
     def forked(self) -> bool:
@@ -183,8 +203,19 @@ class AsyncTransport(asyncio.Protocol):
             self._fail(self._table.connection.broken)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._read_last()
         reason = f": {exc}" if exc else ""
         self._fail(ConnectionLost(f"the connection to the kernel is lost{reason}"))
+
+    def _read_last(self) -> None:
+        """A failed write ends a transport at once, while the kernel's last word may wait to be read."""
+        sock = self._stream.get_extra_info("socket")
+        try:
+            data = b"" if self._lost else os.read(sock.fileno(), self._table.connection.recv_bytes)
+        except OSError:
+            return
+        if data:
+            self.data_received(data)
 
     def eof_received(self) -> bool:
         self._fail(self._table.end_of_stream())
@@ -235,6 +266,37 @@ async def _within(future: asyncio.Future[None], timeout: float | None, message: 
 def _expire(future: asyncio.Future[None], message: str) -> None:
     if not future.done():
         future.set_exception(TimeoutError(message))
+
+
+async def _through(door: int, timeout: float | None) -> socket.socket:
+    """A connection of one's own by the door of the agent."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else monotonic() + timeout
+    pause = 0.001
+    knock = Knock(door)
+    try:
+        while not knock.send():
+            if deadline is not None and monotonic() > deadline:
+                raise TimeoutError("the door of the agent takes no requests")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        while not (sock := knock.receive()):
+            readable = loop.create_future()
+            loop.add_reader(knock.answer, _set, readable)
+            try:
+                left = None if deadline is None else max(deadline - monotonic(), 0)
+                await _within(readable, left, "the door of the agent did not answer in time")
+            finally:
+                loop.remove_reader(knock.answer)
+        sock.setblocking(False)
+        return sock
+    finally:
+        knock.close()
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the kernel is: argument, CLOVE_FD, CLOVE_SOCKET, the default socket; and why it cannot be reached."""
+"""Where the kernel is: argument, CLOVE_FD and CLOVE_DOOR, CLOVE_SOCKET, the default socket; why it cannot be reached."""
 
 from __future__ import annotations
 
@@ -26,15 +26,21 @@ _claims: dict[int, tuple[int, str]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """fd: an inherited connection, never closed by the SDK; or None, and path is a socket.
+    """path is a socket, unless one of the next two says otherwise.
 
+    fd: an inherited connection, never closed by the SDK. door: by which an agent's processes get others.
     checked: the peer must be root or this process's own user, because anybody could have put a
     socket there: so for the default one. One that was named is somebody's decision.
     """
 
     path: str
     fd: int | None = None
+    door: int | None = None
     checked: bool = False
+
+    @property
+    def in_agent(self) -> bool:
+        return self.fd is not None or self.door is not None
 
 
 def find(argument: Path | None) -> Endpoint:
@@ -43,14 +49,21 @@ def find(argument: Path | None) -> Endpoint:
         path = os.fsdecode(_arguments.path("socket_path", argument))
         _check_path("socket_path", path)
         return Endpoint(path)
-    number = os.environ.get("CLOVE_FD")
-    if number:
-        if not number.isdecimal():
-            raise ValidationError(f"CLOVE_FD must be the number of a descriptor, not {number!r}")
-        return Endpoint(f"fd:{number}", fd=int(number))
+    fd, door = _number("CLOVE_FD", "a descriptor"), _number("CLOVE_DOOR", "a descriptor")
+    if fd is not None or door is not None:
+        return Endpoint(f"door:{door}" if fd is None else f"fd:{fd}", fd=fd, door=door)
     path = os.environ.get("CLOVE_SOCKET", "")
     _check_path("CLOVE_SOCKET", path)
     return Endpoint(path) if path else Endpoint(DEFAULT_SOCKET, checked=True)
+
+
+def _number(name: str, of: str) -> int | None:
+    number = os.environ.get(name)
+    if not number:
+        return None
+    if not number.isdecimal():
+        raise ValidationError(f"{name} must be the number of {of}, not {number!r}")
+    return int(number)
 
 
 def _check_path(name: str, path: str) -> None:
@@ -61,22 +74,31 @@ def _check_path(name: str, path: str) -> None:
         raise ValidationError(f"{name} is longer than the {PATH_BYTES_MAX} bytes of a socket's path: {path}")
 
 
-def claim(fd: int, user: str) -> None:
-    """Takes an inherited connection for this process's clients of one kind, "sync" or "async".
+def claim(endpoint: Endpoint, user: str) -> bool:
+    """Whether the inherited connection is for this process's clients of one kind, "sync" or "async".
 
-    One stream cannot be read from two places: ConnectionError for the other kind, or after a fork.
+    One stream cannot be read from two places. Otherwise they get theirs by the door; ConnectionError when
+    there is none.
     """
-    owner = _claims.setdefault(fd, (os.getpid(), user))
-    if owner[0] != os.getpid():
+    if endpoint.fd is None:
+        return False
+    pid = os.getpid()
+    owner = (_number("CLOVE_PID", "a process") or pid, user)
+    if owner[0] == pid:
+        owner = _claims.setdefault(endpoint.fd, owner)
+        if owner == (pid, user):
+            return True
+    if endpoint.door is not None:
+        return False
+    if owner[0] != pid:
         raise ConnectionError(
-            f"CLOVE_FD={fd} is in use by the process that forked this one;"
-            " connect by path (CLOVE_SOCKET) here"
+            f"CLOVE_FD={endpoint.fd} is in use by another process ({owner[0]}), and CLOVE_DOOR, by which this one"
+            " could get a connection, is not set; pass it on, too, or connect by path (CLOVE_SOCKET)"
         )
-    if owner[1] != user:
-        raise ConnectionError(
-            f"CLOVE_FD={fd} is in use by this process's {owner[1]} clients;"
-            " use one kind of client only"
-        )
+    raise ConnectionError(
+        f"CLOVE_FD={endpoint.fd} is in use by this process's {owner[1]} clients, and CLOVE_DOOR, by which others"
+        " could get a connection, is not set; use one kind of client only"
+    )
 
 
 def duplicate(fd: int) -> socket.socket:

@@ -13,7 +13,7 @@ State of a request, by the frames that arrive with its id:
 
 An abandoned request is remembered until its last frame, because the kernel may have sent it before
 it learned that nobody waits. An error frame with code PROTOCOL ends the connection whatever its id: the
-kernel repeats the id of a header that it could not trust.
+kernel repeats the id of a header that it could not trust. So does any with id 0, which no request has.
 
 After bytes that break the framing the connection cannot be used any more, and broken says why. A body
 that is not MessagePack is no such thing: the events carry bodies as bytes, so that it fails its own call only.
@@ -28,8 +28,8 @@ from itertools import count
 from struct import Struct
 
 from . import _codec
-from ._errors_base import ProtocolError
-from ._wire_errors import TooLarge
+from ._errors_base import CloveError, ProtocolError, SyscallError
+from ._wire_errors import BY_CODE, TooLarge
 from ._wire_table import (
     FRAME_BODY_MAX,
     FRAME_HEADER_BYTES,
@@ -117,7 +117,7 @@ class Connection:
         self._requests: dict[int, tuple[int, _State]] = {}
         self._buffer = bytearray()
         self._wanted = FRAME_HEADER_BYTES
-        self.broken: ProtocolError | None = None
+        self.broken: CloveError | None = None
 
     @property
     def recv_bytes(self) -> int:
@@ -171,7 +171,7 @@ class Connection:
             source = self._buffer
         try:
             used = self._parse(source, events)
-        except ProtocolError as error:
+        except (ProtocolError, SyscallError) as error:
             self.broken = error
             return events
         if source is self._buffer:
@@ -205,7 +205,7 @@ class Connection:
         if kind is Push:
             return Push(frame_id, op, body)
         if kind is ErrorReply:
-            _raise_if_fatal(body)
+            _raise_if_fatal(frame_id, body)
         known = self._requests.get(frame_id)
         if known is None:
             raise ProtocolError(f"a frame answers {frame_id}, which is no open request")
@@ -216,7 +216,7 @@ class Connection:
         return None if known[1] is _State.ABANDONED else kind(frame_id, op, body)
 
 
-def _raise_if_fatal(body: bytes) -> None:
+def _raise_if_fatal(frame_id: int, body: bytes) -> None:
     try:
         value = _codec.unpack(body)
     except ProtocolError:
@@ -224,3 +224,5 @@ def _raise_if_fatal(body: bytes) -> None:
     match value:
         case [int(code), str(message), _] if code == ErrorCode.PROTOCOL:
             raise ProtocolError(f"the kernel refused what this client sent: {message}")
+        case [int(code), str(message), dict(details)] if frame_id == 0:
+            raise BY_CODE.get(code, SyscallError)(message, None, details, code)

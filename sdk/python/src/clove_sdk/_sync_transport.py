@@ -27,6 +27,7 @@ from time import monotonic
 
 from . import _discovery
 from ._discovery import Endpoint
+from ._door import Knock
 from ._errors_base import CloveError, ConnectionError, ConnectionLost, TimeoutError
 from ._pending import Pending, Stream, Table
 from ._protocol import Chunk, Connection, ErrorReply, Reply
@@ -66,9 +67,9 @@ class SyncTransport:
 
     @classmethod
     def open(cls, endpoint: Endpoint, timeout: float | None) -> SyncTransport:
-        """Connects, or joins the process's connection on CLOVE_FD. ConnectionError, TimeoutError."""
-        if endpoint.fd is not None:
-            return cls._inherited(endpoint.fd)
+        """Connects, or joins the process's connection on CLOVE_FD. ConnectionError, TimeoutError, Busy."""
+        if endpoint.in_agent:
+            return cls._inherited(endpoint, timeout)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # A socket in Python's timeout mode would not wait for room in the listener's backlog.
@@ -87,8 +88,11 @@ class SyncTransport:
         return cls(sock, shared=False)
 
     @classmethod
-    def _inherited(cls, fd: int) -> SyncTransport:
-        _discovery.claim(fd, "sync")
+    def _inherited(cls, endpoint: Endpoint, timeout: float | None) -> SyncTransport:
+        fd, door = endpoint.fd, endpoint.door
+        if fd is None or not _discovery.claim(endpoint, "sync"):
+            assert door is not None
+            return cls(_through(door, timeout), shared=False)
         known = _shared.get(fd)
         if known is None:
             sock = _discovery.duplicate(fd)
@@ -96,6 +100,8 @@ class SyncTransport:
             known = _shared.setdefault(fd, cls(sock, shared=True))
             if known._sock is not sock:
                 sock.close()
+        if known._lost and door is not None:
+            return cls(_through(door, timeout), shared=False)
         if known._lost:
             raise copy.copy(known._lost)
         return known
@@ -371,6 +377,29 @@ class SyncTransport:
 
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def _through(door: int, timeout: float | None) -> socket.socket:
+    """A connection of one's own by the door of the agent."""
+    deadline = monotonic() + (_FOREVER if timeout is None else timeout)
+    knock = Knock(door)
+    try:
+        while not knock.send():
+            _await(knock.door, select.POLLOUT, deadline)
+        while not (sock := knock.receive()):
+            _await(knock.answer, select.POLLIN, deadline)
+        return sock
+    finally:
+        knock.close()
+
+
+def _await(sock: socket.socket, events: int, deadline: float) -> None:
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError("the door of the agent did not answer in time")
+    poll = select.poll()
+    poll.register(sock, events)
+    poll.poll(min(left, 3600) * 1000)
 
 
 def _set_timeout(sock: socket.socket, option: int, seconds: float) -> None:

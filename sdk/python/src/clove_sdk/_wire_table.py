@@ -131,8 +131,6 @@ class SyscallOp(IntEnum):
     HELLO = 0xFE
     #: Answer, then close the connection.
     EXIT = 0xFF
-    #: A further connection of the same identity.
-    CONNECT = 0x100
     #: End a request in flight on this connection; it answers CANCELLED. A WRITE that has begun, a
     #: change of state, SPAWN, KILL, PAUSE and RESUME cannot be ended: they answer how they went.
     CANCEL = 0x101
