@@ -147,6 +147,7 @@ enum wire_error call_watch(struct call *call)
 	struct state_watch *watch;
 	struct store_key key;
 	bool prefix = call_bool(call, 2, false);
+	uint64_t after = call_uint(call, 3, STORE_WATCH_NOW);
 	enum wire_error code = state_scopes(call, 1, true, &scopes);
 	int r;
 
@@ -171,8 +172,9 @@ enum wire_error call_watch(struct call *call)
 		return WIRE_OK;
 	}
 	watch->charged = sizeof(*watch) + key.key_len;
-	r = store_watch_open(conn->shard->state.client, &watch->watch, &key, prefix,
-			     call_uint(call, 3, 0));
+	if (call_has(call, 3) && after == STORE_WATCH_NOW)
+		after--; /* as far from any that was given */
+	r = store_watch_open(conn->shard->state.client, &watch->watch, &key, prefix, after);
 	if (r) {
 		(void)state_fault(conn->shard, r, NULL, &watch->fault);
 		request_finish(&watch->request);

@@ -109,14 +109,15 @@ static void wake_clients(struct history *history, const bool *wake)
 		}
 }
 
-void history_forget(struct history *history, uint64_t revision)
+void history_forget(struct history *history, uint64_t floor, uint64_t last)
 {
 	bool wake[STORE_CLIENTS_MAX] = {0};
 
 	(void)pthread_mutex_lock(&history->mutex);
 	while (history->first != history->next)
 		drop_oldest(history);
-	history->floor = history->last = revision;
+	history->floor = floor;
+	history->last = last;
 	for (unsigned i = 0; i < HISTORY_BUCKETS; i++)
 		list_for_each (it, &history->buckets[i]) {
 			struct store_watch *watch = container_of(it, struct store_watch, by_place);
@@ -226,14 +227,15 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 
 	(void)pthread_mutex_lock(&history->mutex);
 	/* Above what was ever given: of a past that a restored backup has undone. */
-	if (after && (after < history->floor || after > history->last))
+	if (after != STORE_WATCH_NOW && (after < history->floor || after > history->last))
 		r = STORE_E_COMPACTED;
 	else if (history->watches == history->watches_max)
 		r = STORE_E_BUSY;
 	if (!r) {
 		history->watches++;
 		list_append(&history->buckets[watch->hash % HISTORY_BUCKETS], &watch->by_place);
-		watch->position = after ? first_match(history, watch, after) : history->next;
+		watch->position = after == STORE_WATCH_NOW ? history->next
+							   : first_match(history, watch, after);
 		if (watch->position != history->next) {
 			watch->pending = true;
 			make_ready(watch);

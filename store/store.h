@@ -397,9 +397,13 @@ struct store_watch {
 	uint8_t *place; /* encoded space and key or prefix */
 };
 
+/* From now on; no revision reaches it. */
+#define STORE_WATCH_NOW UINT64_MAX
+
 /*
  * Of a whole key, or with @prefix of all keys that begin with it (key_len may be 0). Tells changes of
- * revisions above @after, which is the revision of a read or of an event seen before; 0: from now on.
+ * revisions above @after, which is the revision of a read or of an event seen before, or STORE_WATCH_NOW. Above 0
+ * are all that ever were: the store remembers those only while it is new.
  * 0, -ENOMEM, STORE_E_COMPACTED, _INVALID or _BUSY (watches_max).
  */
 int store_watch_open(struct store_client *client, struct store_watch *watch,

@@ -535,7 +535,23 @@ def test_no_change_is_missed_between_a_read_and_its_watch(kernel, client):
         client.call("CANCEL", watch)
         with pytest.raises(Refused):
             client.wait(watch)
-    assert client.refused("WATCH", "key", None, None, 2**62).code == "COMPACTED"
+    for never in (2**62, 2**64 - 1):
+        assert client.refused("WATCH", "key", None, None, never).code == "COMPACTED"
+
+
+def test_after_0_is_everything_there_ever_was_or_refused(start_kernel, io):
+    kernel = start_kernel(io=io)
+    client = kernel.client()
+    for n in range(3):
+        client.call("STORE", "key", n)
+    watch = watching(client, "key", None, None, 0)
+    assert [event["value"] for event in events(client, watch, 3)] == [0, 1, 2]
+    kernel.terminate()
+    assert kernel.wait() == 0
+    client = start_kernel(io=io).client()
+    assert client.refused("WATCH", "key", None, None, 0).code == "COMPACTED"
+    client.call("STORE", "key", 3)
+    assert client.refused("WATCH", "key", None, None, 0).code == "COMPACTED"
 
 
 def test_a_transaction_is_told_in_its_order(kernel, client):

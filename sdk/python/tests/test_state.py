@@ -253,8 +253,6 @@ def test_what_does_not_fit_here_is_asked_for_again(kernel, state, monkeypatch):
     ({"key": "a", "prefix": "a"}, "^give either key or prefix"), ({}, "^give either key or prefix"),
     ({"key": 5}, "^key "), ({"key": "\ud800"}, "^key "), ({"prefix": 5}, "^prefix "), ({"key": "a", "scope": "x"}, "^scope "),
     ({"key": "a", "after": -1}, "^after "), ({"key": "a", "after": "1"}, "^after "), ({"key": "a", "after": True}, "^after "),
-    # The version of a key that does not exist: the kernel takes it for "from now on", and what came since would be missed.
-    ({"key": "a", "after": 0}, "^after .* begin the watch, then read"),
 ])
 def test_what_cannot_be_watched_is_refused_at_once(wrong, message):
     for kind in (CloveClient, AsyncCloveClient):
@@ -294,6 +292,17 @@ def test_who_stops_within_a_transaction_goes_on_from_before_it(state):
         assert next(watch).key == "a1" and watch.version == made.version == before + 1
     with state.watch(prefix="a", after=watch.version - 1) as again:
         assert [next(again).key for _ in range(3)] == ["a1", "a2", "a3"]
+
+
+def test_a_watch_from_version_0_tells_everything_or_is_refused(own_kernel):
+    with CloveClient(own_kernel.path) as client:
+        client.store("key", 1)
+        with client.watch("key", after=0) as watch:
+            assert next(watch).value == 1
+        for n in range(70):
+            client.mset({f"n{m}": n for m in range(1000)})
+        with pytest.raises(Compacted), client.watch("key", after=0):
+            pass
 
 
 def test_a_watch_tells_of_expiry(state):

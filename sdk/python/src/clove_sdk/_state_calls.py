@@ -332,15 +332,9 @@ def watch(
     if (at is None) == (prefix is None):
         raise ValidationError("give either key or prefix")
     place = key("key", at) if prefix is None else key("prefix", prefix)
-    after = version("after", after)
-    if after == 0:
-        # The kernel takes it for "from now on".
-        raise ValidationError(
-            "after must be a version from 1 on; a key that does not exist has none: begin the watch, then read"
-        )
     return Call(
         SyscallOp.WATCH,
-        [place, scope(where, "global"), prefix is not None, after],
+        [place, scope(where, "global"), prefix is not None, version("after", after)],
         _change,
         None,
     )

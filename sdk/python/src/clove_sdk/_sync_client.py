@@ -562,8 +562,8 @@ class CloveClient(BaseClient):
         """Changes of a key, or of all with a prefix ("": of the scope), as they happen; a "with" block and an iterator.
 
         To read and miss nothing, begin the watch and then read: changes up to the version read are in what was read.
-        after: begins with what happened behind this version, from 1, of a change told before, to go on where
-        another watch ended; Compacted when the kernel has forgotten some of it: begin one without after, read again.
+        after: begins with what happened behind this version, of a change told before, to go on where another
+        watch ended; 0: with all that ever happened. Compacted when the kernel has forgotten some of it: begin one without after, read again.
         """
         return Watch(self, _state_calls.watch(key, prefix, scope, after), after)
 
