@@ -408,10 +408,16 @@ static enum wire_error scan_submit(struct call *call, bool keys_only)
 	uint64_t limit = call_uint(call, 2, 0);
 	struct state_scopes scopes;
 	struct state_read *read;
+	const uint8_t *prefix;
+	uint32_t prefix_len = 0;
 	bool go;
 	int r;
 	enum wire_error code = state_scopes(call, 1, false, &scopes);
 
+	if (code)
+		return code;
+	prefix = call_bytes(call, 0, &prefix_len);
+	code = state_prefix_check(prefix_len, &call->fault);
 	if (code)
 		return code;
 	read = read_new(call);
@@ -422,7 +428,8 @@ static enum wire_error scan_submit(struct call *call, bool keys_only)
 		return code;
 	read->scan.keys_only = keys_only;
 	read->scan.limit = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
-	read->scan.prefix = call_bytes(call, 0, &read->scan.prefix_len);
+	read->scan.prefix = prefix;
+	read->scan.prefix_len = prefix_len;
 	read->scan.cursor = call_bytes(call, 3, &read->scan.cursor_len);
 	/* The last is global: a scan without a scope is of what all of the owner's share. */
 	r = store_scan_submit(call->conn->shard->state.client, &read->scan,

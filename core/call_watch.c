@@ -152,8 +152,9 @@ enum wire_error call_watch(struct call *call)
 	int r;
 
 	key.key = call_bytes(call, 0, &key.key_len);
-	if (!code && (key.key_len || !prefix))
-		code = state_key_check(key.key_len, &call->fault);
+	if (!code)
+		code = prefix ? state_prefix_check(key.key_len, &call->fault)
+			      : state_key_check(key.key_len, &call->fault);
 	if (code)
 		return code;
 	watch = calloc(1, sizeof(*watch));

@@ -367,6 +367,17 @@ def test_a_key_that_is_none_is_refused(client, key):
     client.assert_alive()
 
 
+def test_a_prefix_is_as_long_as_a_key_at_most(client):
+    longest = "x" * KEY_MAX
+    client.call("STORE", longest, 1)
+    assert client.call("KEYS", longest)["keys"] == [longest]
+    watching(client, longest, None, True)
+    for op, rest in [("KEYS", []), ("SCAN", []), ("WATCH", [None, True])]:
+        refused = client.refused(op, longest + "x", *rest)
+        assert refused.code == "TOO_LARGE" and refused.message.startswith("a prefix has at most 1024 bytes"), op
+    assert "cursor" in client.refused("KEYS", "x", None, None, b"forged").message
+
+
 def test_a_value_has_a_size(client):
     largest = b"x" * (PAYLOAD_MAX - 5)
     client.call("STORE", "key", largest)
