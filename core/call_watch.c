@@ -52,7 +52,7 @@ static void pack_event(struct request *request, const struct store_event *event)
 	const uint8_t *value;
 	uint32_t len;
 
-	pack_map(pk, 4);
+	pack_map(pk, 5);
 	pack_key_uint(pk, "version", event->revision);
 	pack_key_text(pk, "change", changes[event->change]);
 	pack_text(pk, "key");
@@ -64,6 +64,7 @@ static void pack_event(struct request *request, const struct store_event *event)
 	} else {
 		(void)msgpack_pack_nil(pk);
 	}
+	pack_key_bool(pk, "more", event->more);
 	conn_end(conn, request->op, WIRE_FLAG_REPLY | WIRE_FLAG_MORE, request->id);
 	shard_bound_output(request->shard);
 }

@@ -284,7 +284,7 @@ struct store_watch *history_take_ready(struct store_client *client)
 }
 
 /* Copies one change out. False without memory. */
-static bool event_init(struct store_event *event, const struct change *change)
+static bool event_init(struct store_event *event, const struct change *change, bool more)
 {
 	uint32_t key_len = change->key_len - change->space_len;
 	uint8_t *key = malloc(key_len ? key_len : 1);
@@ -293,6 +293,7 @@ static bool event_init(struct store_event *event, const struct change *change)
 		return false;
 	memcpy(key, change->key + change->space_len, key_len);
 	*event = (struct store_event){
+		.more = more,
 		.revision = change->revision,
 		.change = change->what,
 		.entry = store_entry_ref(change->entry),
@@ -309,6 +310,26 @@ void store_event_deinit(struct store_event *event)
 	event->key = NULL;
 }
 
+/*
+ * Whether the revision at the watch's position has another change for it. All of a revision were published at once, so what
+ * is not here now never comes. Looked at is what collect() passes next, so both together are linear.
+ */
+static bool more_of_revision(struct history *history, const struct store_watch *watch)
+{
+	const uint64_t revision = (*at(history, watch->position))->revision;
+	uint64_t position = watch->position + 1;
+
+	for (; position != history->next; position++) {
+		const struct change *change = *at(history, position);
+
+		if (change->revision != revision)
+			return false;
+		if (matches(watch, change))
+			return true;
+	}
+	return false;
+}
+
 /* Looks at the changes from the watch's position on. */
 static uint32_t collect(struct history *history, struct store_watch *watch,
 			struct store_event *events, uint32_t max)
@@ -318,9 +339,11 @@ static uint32_t collect(struct history *history, struct store_watch *watch,
 	while (watch->position != history->next && count < max && steps++ < HISTORY_STEPS) {
 		const struct change *change = *at(history, watch->position);
 
-		if (matches(watch, change) && !event_init(&events[count++], change)) {
-			count--; /* out of memory: the rest another time */
-			break;
+		if (matches(watch, change)) {
+			/* Without memory the rest comes another time. */
+			if (!event_init(&events[count], change, more_of_revision(history, watch)))
+				break;
+			count++;
 		}
 		watch->position++;
 	}

@@ -376,6 +376,7 @@ struct store_event {
 	uint64_t revision;
 	enum store_change change;
 	struct store_entry *entry; /* STORE_CHANGED: the value; owned by whoever got the event */
+	bool more; /* further events of this watch have the same revision: none is between them */
 	uint32_t key_len;
 	uint8_t *key; /* within the space; freed with the event */
 };
@@ -402,7 +403,7 @@ struct store_watch {
 
 /*
  * Of a whole key, or with @prefix of all keys that begin with it (key_len may be 0). Tells changes of
- * revisions above @after, which is the revision of a read or of an event seen before, or STORE_WATCH_NOW. Above 0
+ * revisions above @after, which is the revision of a read, of an event without @more, or STORE_WATCH_NOW. Above 0
  * are all that ever were: the store remembers those only while it is new.
  * 0, -ENOMEM, STORE_E_COMPACTED, _INVALID or _BUSY (watches_max).
  */

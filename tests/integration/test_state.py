@@ -520,8 +520,8 @@ def test_a_watch_tells_changes_as_they_happen(kernel, client):
     writer.call("STORE", "keys", 2)
     gone = writer.call("DELETE", "key")["version"]
     assert events(client, watch, 2) == [
-        {"version": version, "change": "stored", "key": "key", "value": {"a": 1}},
-        {"version": gone, "change": "deleted", "key": "key", "value": None},
+        {"version": version, "change": "stored", "key": "key", "value": {"a": 1}, "more": False},
+        {"version": gone, "change": "deleted", "key": "key", "value": None, "more": False},
     ]
     brief = writer.call("STORE", "key", 3, None, 100)["version"]
     stored, expired = events(client, watch, 2)
@@ -572,6 +572,28 @@ def test_a_transaction_is_told_in_its_order(kernel, client):
     told = events(client, watch, 2)
     assert [(event["key"], event["value"]) for event in told] == [("job:2", "b"), ("job:1", "a")]
     assert told[0]["version"] == told[1]["version"]
+    assert [event["more"] for event in told] == [True, False]
+
+
+def test_a_watch_cut_in_a_transaction_goes_on_without_a_loss(kernel, client):
+    """Whoever takes a version for told only with the last change of it misses none, wherever it was cut."""
+    before = client.call("STORE", "start", 0)["version"]
+    writer = kernel.client()
+    writer.call("TRANSACT", [["put", f"{'xk'[n % 2]}{n:02}", n] for n in range(40)])
+    writer.call("STORE", "k-later", 40)
+    for cut in range(1, 21):
+        after = before
+        reader = kernel.client()
+        for event in events(reader, watching(reader, "k", None, True, after), cut):
+            if not event["more"]:
+                after = event["version"]
+        reader.close()
+        assert (after == before) == (cut < 20)
+        reader = kernel.client()
+        rest = [*range(1, 40, 2), 40] if cut < 20 else [40]
+        again = events(reader, watching(reader, "k", None, True, after), len(rest))
+        assert [event["value"] for event in again] == rest
+        reader.close()
 
 
 def test_a_watcher_that_does_not_read_harms_nobody(kernel, client):

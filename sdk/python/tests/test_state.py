@@ -286,12 +286,36 @@ def test_read_within_a_watch_and_none_is_missed(kernel, state):
 
 
 def test_who_stops_within_a_transaction_goes_on_from_before_it(state):
+    """after=watch.version loses none of it, and is past it only with its last change: here and in the kernel."""
     before = state.store("a0", 0).version
-    made = state.mset({"a1": 1, "a2": 2, "a3": 3})
-    with state.watch(prefix="a", after=before) as watch:
-        assert next(watch).key == "a1" and watch.version == made.version == before + 1
-    with state.watch(prefix="a", after=watch.version - 1) as again:
-        assert [next(again).key for _ in range(3)] == ["a1", "a2", "a3"]
+    made = state.mset({f"{'xa'[n % 2]}{n:02}": n for n in range(40)})
+    keys = [f"a{n:02}" for n in range(1, 40, 2)]
+    told: list[str] = []
+    version = before
+    for _ in keys:
+        with state.watch(prefix="a", after=version) as watch:
+            told = [next(watch).key for _ in range(len(told) + 1)]
+            assert told == keys[: len(told)]
+            version = watch.version
+        assert version == (before if len(told) < 20 else made.version)
+    with state.watch(prefix="a", after=version) as watch:
+        assert watch.next(0.05) is None
+
+
+def test_a_watch_cut_within_a_transaction_goes_on_with_its_rest(kernel, state):
+    """Its stream is begun anew after each change told: every change once."""
+    with CloveClient(kernel.path) as writer, state.watch(prefix="k") as watch:
+        writer.store("k", "first")
+        writer.mset({f"k{n:02}": n for n in range(20)})
+        writer.store("k", "last")
+        told = []
+        for _ in range(22):
+            told.append(next(watch))
+            watch._end()
+            assert watch.version == told[-1].version - told[-1].more
+        assert [change.value for change in told] == ["first", *range(20), "last"]
+        assert [change.more for change in told] == [False] + [True] * 19 + [False] * 2
+        assert watch.next(0.05) is None
 
 
 def test_a_watch_from_version_0_tells_everything_or_is_refused(own_kernel):

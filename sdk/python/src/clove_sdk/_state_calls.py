@@ -358,6 +358,7 @@ def _change(value: object) -> Change | None:
         fields.text("change"),
         fields.any("value"),
         fields.integer("version"),
+        fields.boolean("more"),
     )
 
 

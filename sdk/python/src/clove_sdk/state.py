@@ -114,12 +114,15 @@ class Item(Result):
 
 @dataclass(frozen=True, slots=True)
 class Change(Result):
-    """A change that a watch tells. change: "stored", "deleted" or "expired"; value: None unless stored."""
+    """A change that a watch tells. change: "stored", "deleted" or "expired"; value: None unless stored; more: further
+    changes of this watch have the same version, being of the same transaction.
+    """
 
     key: str
     change: str
     value: Any
     version: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
