@@ -315,7 +315,7 @@ struct store_get {
 	bool memory_only; /* what would take waiting is not begun: STORE_E_PENDING, and no done() */
 
 	int result;        /* 0, STORE_E_BUSY, _TOO_BIG, _FAILED, _DAMAGED or _STOPPED */
-	uint64_t revision; /* every change up to this one is in the answer: watch from here */
+	uint64_t revision; /* every change up to this one is in the answer: get.c. Watch from here */
 	uint32_t count;
 	struct store_entry **entries; /* NULL: absent. Owned by @get */
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import shutil
 import signal
+import threading
 import time
 
 import msgpack
@@ -113,7 +115,8 @@ def test_a_value_comes_back_as_it_was(client, value):
 
 
 def test_what_is_absent_is_not_nil(client):
-    assert client.call("FETCH", "key") == {"found": False, "value": None}
+    absent = client.call("FETCH", "key")
+    assert absent == {"found": False, "value": None, "revision": absent["revision"]}
     client.call("STORE", "key", None)
     assert client.call("FETCH", "key")["found"] is True
 
@@ -343,7 +346,7 @@ def test_what_has_expired_is_gone_at_once(client):
     assert before + 0.299 <= answer["expires_at"] <= time.time() + 0.301
     assert client.call("FETCH", "ever")["expires_at"] is None
     wait_until(lambda: time.time() > answer["expires_at"] + 0.001, "it expires")
-    assert client.call("FETCH", "brief") == {"found": False, "value": None}
+    assert client.call("FETCH", "brief")["found"] is False
     assert client.call("KEYS")["keys"] == ["ever", "long"]
     client.call("STORE", "brief", 2, None, None, None, 0)
     assert fetch(client, "brief") == 2
@@ -537,7 +540,7 @@ def test_no_change_is_missed_between_a_read_and_its_watch(kernel, client):
     writer = kernel.client()
     writer.call("STORE", "key", 0)
     fetched = client.call("FETCH", "key")["version"]
-    scanned = client.call("SCAN", "")["version"]
+    scanned = client.call("SCAN", "")["revision"]
     for n in range(1, 50):
         writer.call("STORE", "key", n)
     for after in (fetched, scanned):
@@ -563,6 +566,61 @@ def test_after_0_is_everything_there_ever_was_or_refused(start_kernel, io):
     assert client.refused("WATCH", "key", None, None, 0).code == "COMPACTED"
     client.call("STORE", "key", 3)
     assert client.refused("WATCH", "key", None, None, 0).code == "COMPACTED"
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_watch_after_a_read_misses_no_change_made_meanwhile(start_kernel, io, cores):
+    """Whatever answered the read, cache, memory or disk, and whether the key was there, while another connection writes
+    as fast as it can: every change up to the revision is in the answer, and every later one is told.
+    """
+    kernel = start_kernel(io=io, cores=cores)
+    writer = kernel.client()
+    stop = threading.Event()
+    wrote: list[int] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            if len(wrote) % 3 < 2:
+                writer.call("STORE", "key", len(wrote))
+            else:
+                writer.call("DELETE", "key")
+            wrote.append(len(wrote))
+
+    def read(reader: Client, turn: int) -> tuple:
+        if turn % 2:
+            found = reader.call("FETCH", "key")
+            return found.get("version"), found["revision"]
+        found = reader.call("FETCH_MANY", ["key", "never"], "global")
+        return (found["values"][0] or [None, None])[1], found["revision"]
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        seen = []
+        wait_until(lambda: len(wrote) > 3, "there is something to read")
+        for turn in range(150):
+            reader = kernel.client()
+            for _ in range(turn % 3):  # so that its core may have it in its cache
+                reader.call("FETCH", "key")
+            version, revision = read(reader, turn)
+            latest = len(wrote)  # the change of this index may be there already, none behind it
+            told = events(reader, watching(reader, "key", None, None, revision), 4)
+            seen.append((version, revision, latest, [event["version"] for event in told]))
+            reader.close()
+    finally:
+        stop.set()
+        thread.join()
+    observer = kernel.client()
+    changes = events(observer, watching(observer, "key", None, None, 0), len(wrote))
+    versions = [event["version"] for event in changes]
+    for version, revision, latest, told in seen:
+        later = bisect.bisect_right(versions, revision)
+        assert told == versions[later : later + 4]
+        if version is not None:
+            assert version >= versions[later - 1]
+        else:
+            assert any(event["change"] == "deleted" for event in changes[later - 1 : latest + 1])
+    assert 0 < sum(version is None for version, *_ in seen) < 150
 
 
 def test_a_transaction_is_told_in_its_order(kernel, client):

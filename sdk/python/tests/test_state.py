@@ -41,7 +41,8 @@ def test_values_come_back(state, value):
     assert fetched.value == value and type(fetched.value) is type(value)
     assert (fetched.found, fetched["exists"], fetched.version, fetched.scope) == (True, True, stored.version, "global")
     assert state.delete_key("key").deleted is True and state.delete_key("key").deleted is False
-    assert state.fetch("key") == FetchResult(None, False)
+    nothing = state.fetch("key")
+    assert nothing == FetchResult(None, False, revision=nothing.revision)
 
 
 def test_ttl_is_in_seconds(state):
@@ -283,6 +284,19 @@ def test_read_within_a_watch_and_none_is_missed(kernel, state):
                 writer.store(key, "later")
                 changes = [watch.next(5), watch.next(5)]
             assert [change.value for change in changes if change.version > read.version] == ["later"]
+
+
+def test_watching_after_the_revision_of_a_read_misses_nothing(kernel, state):
+    state.store("a", 0)
+    reads = [state.fetch("a"), state.fetch("absent"), *state.mget(["a", "absent"]), state.list_keys("a")]
+    made = state.store("a", 1).version
+    with CloveClient(kernel.path) as writer:
+        writer.store("absent", 1)
+    for read in reads:
+        assert 0 < read.revision < made
+        for key in ("a", "absent"):
+            with state.watch(key, after=read.revision) as watch:
+                assert watch.next(5).value == 1 and watch.next(0) is None
 
 
 def test_who_stops_within_a_transaction_goes_on_from_before_it(state):
