@@ -184,16 +184,20 @@ void history_publish(struct history *history, struct change **changes, uint32_t 
 	wake_clients(history, wake);
 }
 
-/* First matching change of a revision above @after; @next of the ring when there is none. */
-static uint64_t first_match(struct history *history, const struct store_watch *watch,
-			    uint64_t after)
+/* Position of the first change of a revision above @after; @next of the ring when there is none. They only grow. */
+static uint64_t first_above(struct history *history, uint64_t after)
 {
-	uint64_t position = history->first;
+	uint64_t low = history->first, high = history->next;
 
-	while (position != history->next && ((*at(history, position))->revision <= after ||
-					     !matches(watch, *at(history, position))))
-		position++;
-	return position;
+	while (low != high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if ((*at(history, middle))->revision > after)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
 }
 
 /* ---- watches ---- */
@@ -234,8 +238,8 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 	if (!r) {
 		history->watches++;
 		list_append(&history->buckets[watch->hash % HISTORY_BUCKETS], &watch->by_place);
-		watch->position = after == STORE_WATCH_NOW ? history->next
-							   : first_match(history, watch, after);
+		/* What of it matches collect() finds, some at a time: the writer waits for this mutex, too. */
+		watch->position = first_above(history, after);
 		if (watch->position != history->next) {
 			watch->pending = true;
 			make_ready(watch);

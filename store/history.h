@@ -27,7 +27,7 @@ struct change {
 
 enum {
 	HISTORY_BUCKETS = 4096,
-	HISTORY_STEPS = 4096, /* changes one store_watch_next() looks at */
+	HISTORY_STEPS = 512, /* changes one store_watch_next() looks at, with the writer waiting */
 };
 
 struct history {

@@ -314,8 +314,9 @@ struct store_get {
 	void (*done)(struct store_get *get);
 	bool memory_only; /* what would take waiting is not begun: STORE_E_PENDING, and no done() */
 
-	int result;        /* 0, STORE_E_BUSY, _TOO_BIG, _FAILED, _DAMAGED or _STOPPED */
-	uint64_t revision; /* every change up to this one is in the answer: get.c. Watch from here */
+	int result; /* 0, STORE_E_BUSY, _TOO_BIG, _FAILED, _DAMAGED or _STOPPED */
+	uint64_t
+		revision; /* every change up to this one is in the answer: get.c. Watch from here */
 	uint32_t count;
 	struct store_entry **entries; /* NULL: absent. Owned by @get */
 
@@ -384,7 +385,7 @@ struct store_event {
 /*
  * Changes of a key, or of all keys with a prefix. The store remembers a bounded number of changes; a
  * watch is a place among them, so a slow watcher costs nothing and is at worst told STORE_E_COMPACTED.
- * A watch without matching changes never falls behind.
+ * A watch without matching changes does not fall behind, once it has looked through those it began with.
  */
 struct store_watch {
 	void (*ready)(

@@ -286,6 +286,40 @@ static void a_refused_write_is_no_event(void **state)
 	store_watch_close(&watcher.watch);
 }
 
+/* However much lies between, none of its steps is long: the writer needs the same mutex. */
+static void a_watch_from_long_ago_looks_at_some_changes_at_a_time(void **state)
+{
+	enum { BETWEEN = 4000 };
+	struct fixture *f = *state;
+	struct watcher watcher;
+	struct store_event event;
+	uint32_t count, steps = 0;
+	uint64_t revision, last;
+
+	revision = put(f, "a", "one");
+	for (unsigned i = 0; i < BETWEEN; i++)
+		(void)put(f, "b", "other");
+	last = put(f, "a", "two");
+	assert_int_equal(watcher_open(f, &watcher, "a", false, revision), 0);
+	assert_int_equal(watcher.watch.position, 1);
+	for (;;) {
+		uint64_t position = watcher.watch.position;
+
+		assert_int_equal(store_watch_next(&watcher.watch, &event, 1, &count), 0);
+		assert_true(watcher.watch.position - position <= 512);
+		if (count)
+			break;
+		steps++;
+		watcher.ready = false;
+		fixture_await(f, 1, &watcher.ready);
+	}
+	assert_true(steps >= BETWEEN / 512);
+	assert_int_equal(event.revision, last);
+	store_event_deinit(&event);
+	expect_nothing(f, &watcher);
+	store_watch_close(&watcher.watch);
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -301,6 +335,7 @@ int main(void)
 		STORE_TEST(history_is_bounded_in_bytes),
 		STORE_TEST(watches_are_bounded),
 		STORE_TEST(a_refused_write_is_no_event),
+		STORE_TEST(a_watch_from_long_ago_looks_at_some_changes_at_a_time),
 	};
 
 	return cmocka_run_group_tests_name("store/watch", tests, NULL, NULL);
