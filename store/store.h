@@ -123,8 +123,9 @@ void store_cause(struct store *store, char *ret_text, size_t size);
 struct store_stats {
 	uint64_t revision;
 	uint64_t batches, writes, syncs,
-		stalls;             /* group commits; writes in them; fsyncs; BUSY by RocksDB */
-	uint64_t failures, reopens; /* of the disk */
+		stalls;      /* group commits; writes in them; synced ones; BUSY by RocksDB */
+	uint64_t ops, bytes; /* of the writes that were committed; keys and values */
+	uint64_t failures, reopens;                 /* of the disk */
 	uint64_t cache_hits, block_hits, disk_gets; /* gets, by what answered them */
 	uint64_t expired;
 	uint64_t queue_ops, queue_bytes, reads, read_bytes;

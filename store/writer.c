@@ -285,6 +285,10 @@ static void write_turn(struct writer *writer)
 		r = commit(writer, sync, &synced);
 	store_count(&store->counts.batches, 1);
 	store_count(&store->counts.writes, writes);
+	if (!r) {
+		store_count(&store->counts.ops, ops);
+		store_count(&store->counts.bytes, bytes);
+	}
 	for (task = first; task != writer->queue;) {
 		struct store_task *next = task->next;
 

@@ -706,6 +706,27 @@ def test_watches_are_bounded_like_other_requests(client):
 # ---- the store as a whole ----
 
 
+def test_stats_count_what_the_store_did(client):
+    def since(before: dict) -> dict:
+        return {name: value - before[name] for name, value in client.stats()["store"].items()}
+
+    before = client.stats()["store"]
+    client.call("STORE", "key", "value")
+    did = since(before)
+    assert (did["batches"], did["writes"], did["ops"], did["syncs"], did["revision"]) == (1, 1, 1, 0, 1)
+    assert 8 < did["bytes"] < 40  # the key with what it is stored under, and the value
+    before = client.stats()["store"]
+    client.call("TRANSACT", [["put", "a", 1], ["put", "b", 2], ["check", "key"]], True)
+    did = since(before)
+    assert (did["writes"], did["ops"], did["syncs"], did["revision"]) == (1, 3, 1, 1)
+    before = client.stats()["store"]
+    assert fetch(client, "key", "global") == "value" and fetch(client, "absent", "global") is None
+    did = since(before)
+    assert (did["reads_cache"], did["reads_memory"], did["reads_disk"]) == (1, 0, 1)
+    watching(client, "key")
+    assert since(before)["watches"] == 1 and since(before)["failures"] == since(before)["reopens"] == 0
+
+
 def test_what_was_answered_is_there_after_kill_9(start_kernel, io):
     kernel = start_kernel(io=io, cores=2)
     client = kernel.client()
