@@ -232,6 +232,39 @@ static void pack_core(msgpack_packer *pk, struct shard *shard)
 			      atomic_load_explicit(counters[i].value, memory_order_relaxed));
 }
 
+static void pack_store(msgpack_packer *pk, struct store *store)
+{
+	struct store_stats stats;
+
+	store_stats(store, &stats);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} counters[] = {
+		{"revision", stats.revision},
+		{"batches", stats.batches},
+		{"syncs", stats.syncs},
+		{"writes", stats.writes},
+		{"ops", stats.ops},
+		{"bytes", stats.bytes},
+		{"reads_cache", stats.cache_hits},
+		{"reads_memory", stats.block_hits},
+		{"reads_disk", stats.disk_gets},
+		{"expired", stats.expired},
+		{"stalls", stats.stalls},
+		{"failures", stats.failures},
+		{"reopens", stats.reopens},
+		{"queue_ops", stats.queue_ops},
+		{"queue_bytes", stats.queue_bytes},
+		{"watches", stats.watches},
+	};
+	const size_t count = sizeof(counters) / sizeof(counters[0]);
+
+	pack_map(pk, count);
+	for (size_t i = 0; i < count; i++)
+		pack_key_uint(pk, counters[i].name, counters[i].value);
+}
+
 enum wire_error call_stats(struct call *call)
 {
 	struct kernel *kernel = call->conn->shard->kernel;
@@ -243,7 +276,7 @@ enum wire_error call_stats(struct call *call)
 				 "STATS is about all users: for root and user %u only",
 				 kernel->user->uid);
 	pk = conn_begin(call->conn);
-	pack_map(pk, 5);
+	pack_map(pk, 6);
 	pack_key_text(pk, "io", loop_backend_name(kernel->io.backend));
 	pack_key_uint(pk, "connections",
 		      atomic_load_explicit(&kernel->descriptors.connections, memory_order_relaxed));
@@ -251,6 +284,8 @@ enum wire_error call_stats(struct call *call)
 	pack_array(pk, kernel->core_count);
 	for (unsigned i = 0; i < kernel->core_count; i++)
 		pack_core(pk, kernel->shards[i]);
+	pack_text(pk, "store");
+	pack_store(pk, kernel->store);
 	pack_key_uint(pk, "files_queued", files_queued(kernel->files));
 	pack_key_bool(pk, "launcher",
 		      atomic_load_explicit(&kernel->launcher_alive, memory_order_relaxed));

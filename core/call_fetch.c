@@ -77,13 +77,15 @@ static void pack_fetched(const struct state_read *read, struct conn *conn, msgpa
 	const struct store_entry *entry = nearest(read, 0, &scope);
 
 	if (!entry) {
-		pack_map(pk, 2);
+		pack_map(pk, 3);
+		pack_key_uint(pk, "revision", read->get.revision);
 		pack_key_bool(pk, "found", false);
 		pack_text(pk, "value");
 		(void)msgpack_pack_nil(pk);
 		return;
 	}
-	pack_map(pk, 5);
+	pack_map(pk, 6);
+	pack_key_uint(pk, "revision", read->get.revision);
 	pack_key_bool(pk, "found", true);
 	pack_text(pk, "value");
 	pack_value(conn, entry);
@@ -98,7 +100,7 @@ static void pack_many(const struct state_read *read, struct conn *conn, msgpack_
 	const uint32_t count = read->get.count / read->scope_count;
 
 	pack_map(pk, 2);
-	pack_key_uint(pk, "version", read->get.revision);
+	pack_key_uint(pk, "revision", read->get.revision);
 	pack_text(pk, "values");
 	pack_array(pk, count);
 	for (uint32_t i = 0; i < count; i++) {
@@ -140,7 +142,7 @@ static void pack_scanned(const struct state_read *read, struct conn *conn, msgpa
 		pack_bin(pk, scan->next_cursor, scan->next_cursor_len);
 	else
 		(void)msgpack_pack_nil(pk);
-	pack_key_uint(pk, "version", scan->revision);
+	pack_key_uint(pk, "revision", scan->revision);
 }
 
 static void answer(const struct state_read *read, struct conn *conn, uint16_t op, uint64_t id)
@@ -408,10 +410,16 @@ static enum wire_error scan_submit(struct call *call, bool keys_only)
 	uint64_t limit = call_uint(call, 2, 0);
 	struct state_scopes scopes;
 	struct state_read *read;
+	const uint8_t *prefix;
+	uint32_t prefix_len = 0;
 	bool go;
 	int r;
 	enum wire_error code = state_scopes(call, 1, false, &scopes);
 
+	if (code)
+		return code;
+	prefix = call_bytes(call, 0, &prefix_len);
+	code = state_prefix_check(prefix_len, &call->fault);
 	if (code)
 		return code;
 	read = read_new(call);
@@ -422,7 +430,8 @@ static enum wire_error scan_submit(struct call *call, bool keys_only)
 		return code;
 	read->scan.keys_only = keys_only;
 	read->scan.limit = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
-	read->scan.prefix = call_bytes(call, 0, &read->scan.prefix_len);
+	read->scan.prefix = prefix;
+	read->scan.prefix_len = prefix_len;
 	read->scan.cursor = call_bytes(call, 3, &read->scan.cursor_len);
 	/* The last is global: a scan without a scope is of what all of the owner's share. */
 	r = store_scan_submit(call->conn->shard->state.client, &read->scan,

@@ -52,7 +52,7 @@ static void pack_event(struct request *request, const struct store_event *event)
 	const uint8_t *value;
 	uint32_t len;
 
-	pack_map(pk, 4);
+	pack_map(pk, 5);
 	pack_key_uint(pk, "version", event->revision);
 	pack_key_text(pk, "change", changes[event->change]);
 	pack_text(pk, "key");
@@ -64,6 +64,7 @@ static void pack_event(struct request *request, const struct store_event *event)
 	} else {
 		(void)msgpack_pack_nil(pk);
 	}
+	pack_key_bool(pk, "more", event->more);
 	conn_end(conn, request->op, WIRE_FLAG_REPLY | WIRE_FLAG_MORE, request->id);
 	shard_bound_output(request->shard);
 }
@@ -147,12 +148,14 @@ enum wire_error call_watch(struct call *call)
 	struct state_watch *watch;
 	struct store_key key;
 	bool prefix = call_bool(call, 2, false);
+	uint64_t after = call_uint(call, 3, STORE_WATCH_NOW);
 	enum wire_error code = state_scopes(call, 1, true, &scopes);
 	int r;
 
 	key.key = call_bytes(call, 0, &key.key_len);
-	if (!code && (key.key_len || !prefix))
-		code = state_key_check(key.key_len, &call->fault);
+	if (!code)
+		code = prefix ? state_prefix_check(key.key_len, &call->fault)
+			      : state_key_check(key.key_len, &call->fault);
 	if (code)
 		return code;
 	watch = calloc(1, sizeof(*watch));
@@ -171,8 +174,9 @@ enum wire_error call_watch(struct call *call)
 		return WIRE_OK;
 	}
 	watch->charged = sizeof(*watch) + key.key_len;
-	r = store_watch_open(conn->shard->state.client, &watch->watch, &key, prefix,
-			     call_uint(call, 3, 0));
+	if (call_has(call, 3) && after == STORE_WATCH_NOW)
+		after--; /* as far from any that was given */
+	r = store_watch_open(conn->shard->state.client, &watch->watch, &key, prefix, after);
 	if (r) {
 		(void)state_fault(conn->shard, r, NULL, &watch->fault);
 		request_finish(&watch->request);

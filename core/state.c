@@ -305,6 +305,15 @@ enum wire_error state_key_check(uint32_t len, struct fault *fault)
 	return WIRE_OK;
 }
 
+enum wire_error state_prefix_check(uint32_t len, struct fault *fault)
+{
+	if (len > LIMIT_STATE_KEY_BYTES)
+		return fault_set(fault, WIRE_TOO_LARGE,
+				 "a prefix has at most %d bytes, as a key, this one %u",
+				 LIMIT_STATE_KEY_BYTES, len);
+	return WIRE_OK;
+}
+
 /* ---- what comes back ---- */
 
 const char *state_given_name(enum store_given given)

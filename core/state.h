@@ -78,6 +78,8 @@ const char *state_scope_name(enum store_scope scope);
 
 /* Whether a key of @len bytes may be, with words if not. */
 enum wire_error state_key_check(uint32_t len, struct fault *fault);
+/* The same of what keys begin with, which may be empty. */
+enum wire_error state_prefix_check(uint32_t len, struct fault *fault);
 
 /* What the store said, as the client will read it; returns fault->code. @write may be NULL. */
 enum wire_error state_fault(struct shard *shard, int r, const struct store_write *write,

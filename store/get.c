@@ -8,6 +8,18 @@
  *
  * Several keys are read as of one moment. From the cache: all marks allow, and looking again none has changed, so
  * there was a moment at which all were valid. From RocksDB: by one snapshot.
+ *
+ * @revision is what was committed when the get began, taken before any mark or value is looked at. Every change up to it
+ * is in the answer, be its key present or not:
+ *
+ *   RocksDB   the writer stores a revision as committed after its changes are in the database and in the history,
+ *             so whoever reads the revision first and the value then finds them
+ *   cache     it sets their marks before that, too, so what was cached before such a change is void; and what was
+ *             cached with the mark of the change, or a later one, was read when the change was there
+ *
+ * And the history has every change above it, or will, or says STORE_E_COMPACTED: a watch after @revision misses nothing. The
+ * other way round does not hold. A change that was being committed meanwhile may be in the answer, and is told again
+ * by the watch. To say its own revision instead would be wrong: the history may not know it yet.
  */
 
 #include <stdlib.h>

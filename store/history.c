@@ -109,14 +109,15 @@ static void wake_clients(struct history *history, const bool *wake)
 		}
 }
 
-void history_forget(struct history *history, uint64_t revision)
+void history_forget(struct history *history, uint64_t floor, uint64_t last)
 {
 	bool wake[STORE_CLIENTS_MAX] = {0};
 
 	(void)pthread_mutex_lock(&history->mutex);
 	while (history->first != history->next)
 		drop_oldest(history);
-	history->floor = history->last = revision;
+	history->floor = floor;
+	history->last = last;
 	for (unsigned i = 0; i < HISTORY_BUCKETS; i++)
 		list_for_each (it, &history->buckets[i]) {
 			struct store_watch *watch = container_of(it, struct store_watch, by_place);
@@ -183,16 +184,20 @@ void history_publish(struct history *history, struct change **changes, uint32_t 
 	wake_clients(history, wake);
 }
 
-/* First matching change of a revision above @after; @next of the ring when there is none. */
-static uint64_t first_match(struct history *history, const struct store_watch *watch,
-			    uint64_t after)
+/* Position of the first change of a revision above @after; @next of the ring when there is none. They only grow. */
+static uint64_t first_above(struct history *history, uint64_t after)
 {
-	uint64_t position = history->first;
+	uint64_t low = history->first, high = history->next;
 
-	while (position != history->next && ((*at(history, position))->revision <= after ||
-					     !matches(watch, *at(history, position))))
-		position++;
-	return position;
+	while (low != high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if ((*at(history, middle))->revision > after)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
 }
 
 /* ---- watches ---- */
@@ -226,14 +231,15 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 
 	(void)pthread_mutex_lock(&history->mutex);
 	/* Above what was ever given: of a past that a restored backup has undone. */
-	if (after && (after < history->floor || after > history->last))
+	if (after != STORE_WATCH_NOW && (after < history->floor || after > history->last))
 		r = STORE_E_COMPACTED;
 	else if (history->watches == history->watches_max)
 		r = STORE_E_BUSY;
 	if (!r) {
 		history->watches++;
 		list_append(&history->buckets[watch->hash % HISTORY_BUCKETS], &watch->by_place);
-		watch->position = after ? first_match(history, watch, after) : history->next;
+		/* What of it matches collect() finds, some at a time: the writer waits for this mutex, too. */
+		watch->position = first_above(history, after);
 		if (watch->position != history->next) {
 			watch->pending = true;
 			make_ready(watch);
@@ -282,7 +288,7 @@ struct store_watch *history_take_ready(struct store_client *client)
 }
 
 /* Copies one change out. False without memory. */
-static bool event_init(struct store_event *event, const struct change *change)
+static bool event_init(struct store_event *event, const struct change *change, bool more)
 {
 	uint32_t key_len = change->key_len - change->space_len;
 	uint8_t *key = malloc(key_len ? key_len : 1);
@@ -291,6 +297,7 @@ static bool event_init(struct store_event *event, const struct change *change)
 		return false;
 	memcpy(key, change->key + change->space_len, key_len);
 	*event = (struct store_event){
+		.more = more,
 		.revision = change->revision,
 		.change = change->what,
 		.entry = store_entry_ref(change->entry),
@@ -307,6 +314,26 @@ void store_event_deinit(struct store_event *event)
 	event->key = NULL;
 }
 
+/*
+ * Whether the revision at the watch's position has another change for it. All of a revision were published at once, so what
+ * is not here now never comes. Looked at is what collect() passes next, so both together are linear.
+ */
+static bool more_of_revision(struct history *history, const struct store_watch *watch)
+{
+	const uint64_t revision = (*at(history, watch->position))->revision;
+	uint64_t position = watch->position + 1;
+
+	for (; position != history->next; position++) {
+		const struct change *change = *at(history, position);
+
+		if (change->revision != revision)
+			return false;
+		if (matches(watch, change))
+			return true;
+	}
+	return false;
+}
+
 /* Looks at the changes from the watch's position on. */
 static uint32_t collect(struct history *history, struct store_watch *watch,
 			struct store_event *events, uint32_t max)
@@ -316,9 +343,11 @@ static uint32_t collect(struct history *history, struct store_watch *watch,
 	while (watch->position != history->next && count < max && steps++ < HISTORY_STEPS) {
 		const struct change *change = *at(history, watch->position);
 
-		if (matches(watch, change) && !event_init(&events[count++], change)) {
-			count--; /* out of memory: the rest another time */
-			break;
+		if (matches(watch, change)) {
+			/* Without memory the rest comes another time. */
+			if (!event_init(&events[count], change, more_of_revision(history, watch)))
+				break;
+			count++;
 		}
 		watch->position++;
 	}

@@ -27,7 +27,7 @@ struct change {
 
 enum {
 	HISTORY_BUCKETS = 4096,
-	HISTORY_STEPS = 4096, /* changes one store_watch_next() looks at */
+	HISTORY_STEPS = 512, /* changes one store_watch_next() looks at, with the writer waiting */
 };
 
 struct history {
@@ -55,8 +55,11 @@ void change_free(struct change *change);
 /* Of one commit, in order. Owns them afterwards. Wakes the clients concerned. */
 void history_publish(struct history *history, struct change **changes, uint32_t count);
 
-/* Forgets everything up to @revision: what happened is not known. */
-void history_forget(struct history *history, uint64_t revision);
+/*
+ * Forgets everything: up to @floor what happened is not known. @last: newest revision given, below @floor never. They
+ * differ in a new store: nothing has happened there.
+ */
+void history_forget(struct history *history, uint64_t floor, uint64_t last);
 
 /* Next watch of @client with something to tell; NULL when there is none. In its thread. */
 struct store_watch *history_take_ready(struct store_client *client);

@@ -83,6 +83,8 @@ void store_stats(struct store *store, struct store_stats *ret)
 		.batches = load(&store->counts.batches),
 		.writes = load(&store->counts.writes),
 		.syncs = load(&store->counts.syncs),
+		.ops = load(&store->counts.ops),
+		.bytes = load(&store->counts.bytes),
 		.stalls = load(&store->counts.stalls),
 		.failures = load(&store->counts.failures),
 		.reopens = load(&store->counts.reopens),

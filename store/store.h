@@ -124,8 +124,9 @@ void store_cause(struct store *store, char *ret_text, size_t size);
 struct store_stats {
 	uint64_t revision;
 	uint64_t batches, writes, syncs,
-		stalls;             /* group commits; writes in them; fsyncs; BUSY by RocksDB */
-	uint64_t failures, reopens; /* of the disk */
+		stalls;      /* group commits; writes in them; synced ones; BUSY by RocksDB */
+	uint64_t ops, bytes; /* of the writes that were committed; keys and values */
+	uint64_t failures, reopens;                 /* of the disk */
 	uint64_t cache_hits, block_hits, disk_gets; /* gets, by what answered them */
 	uint64_t expired;
 	uint64_t queue_ops, queue_bytes, reads, read_bytes;
@@ -315,8 +316,9 @@ struct store_get {
 	void (*done)(struct store_get *get);
 	bool memory_only; /* what would take waiting is not begun: STORE_E_PENDING, and no done() */
 
-	int result;        /* 0, STORE_E_BUSY, _TOO_BIG, _FAILED, _DAMAGED or _STOPPED */
-	uint64_t revision; /* every change up to this one is in the answer: watch from here */
+	int result; /* 0, STORE_E_BUSY, _TOO_BIG, _FAILED, _DAMAGED or _STOPPED */
+	uint64_t
+		revision; /* every change up to this one is in the answer: get.c. Watch from here */
 	uint32_t count;
 	struct store_entry **entries; /* NULL: absent. Owned by @get */
 
@@ -377,6 +379,7 @@ struct store_event {
 	uint64_t revision;
 	enum store_change change;
 	struct store_entry *entry; /* STORE_CHANGED: the value; owned by whoever got the event */
+	bool more; /* further events of this watch have the same revision: none is between them */
 	uint32_t key_len;
 	uint8_t *key; /* within the space; freed with the event */
 };
@@ -384,7 +387,7 @@ struct store_event {
 /*
  * Changes of a key, or of all keys with a prefix. The store remembers a bounded number of changes; a
  * watch is a place among them, so a slow watcher costs nothing and is at worst told STORE_E_COMPACTED.
- * A watch without matching changes never falls behind.
+ * A watch without matching changes does not fall behind, once it has looked through those it began with.
  */
 struct store_watch {
 	void (*ready)(
@@ -398,9 +401,13 @@ struct store_watch {
 	uint8_t *place; /* encoded space and key or prefix */
 };
 
+/* From now on; no revision reaches it. */
+#define STORE_WATCH_NOW UINT64_MAX
+
 /*
  * Of a whole key, or with @prefix of all keys that begin with it (key_len may be 0). Tells changes of
- * revisions above @after, which is the revision of a read or of an event seen before; 0: from now on.
+ * revisions above @after, which is the revision of a read, of an event without @more, or STORE_WATCH_NOW. Above 0
+ * are all that ever were: the store remembers those only while it is new.
  * 0, -ENOMEM, STORE_E_COMPACTED, _INVALID or _BUSY (watches_max).
  */
 int store_watch_open(struct store_client *client, struct store_watch *watch,

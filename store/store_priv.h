@@ -121,6 +121,7 @@ struct store {
 
 	struct {
 		_Atomic uint64_t batches, writes, syncs, stalls, failures, reopens;
+		_Atomic uint64_t ops, bytes;
 		_Atomic uint64_t cache_hits, block_hits, disk_gets, expired;
 	} counts;
 };

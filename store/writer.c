@@ -131,11 +131,13 @@ static bool directory_gone(struct writer *writer, char *text)
 /* Nobody may go on with what the caches hold, nor with what watches were told. */
 static void invalidate_all(struct store *store, struct batch *batch)
 {
+	/* Without a revision it is new, so that from 0 on everything is known. */
+	const bool new = !batch->revision;
 	uint64_t revision = ++batch->revision;
 
 	for (uint32_t i = 0; i < STORE_MARKS; i++)
 		atomic_store_explicit(&store->marks[i], revision << 1, memory_order_release);
-	history_forget(&store->history, revision);
+	history_forget(&store->history, new ? 0 : revision, revision);
 	atomic_store_explicit(&store->committed, revision, memory_order_release);
 }
 
@@ -283,6 +285,10 @@ static void write_turn(struct writer *writer)
 		r = commit(writer, sync, &synced);
 	store_count(&store->counts.batches, 1);
 	store_count(&store->counts.writes, writes);
+	if (!r) {
+		store_count(&store->counts.ops, ops);
+		store_count(&store->counts.bytes, bytes);
+	}
 	for (task = first; task != writer->queue;) {
 		struct store_task *next = task->next;
 

@@ -21,7 +21,7 @@ def counts(stats: dict, name: str) -> list[int]:
 def test_stats_tell_of_every_core(kernel, client, io, cores):
     wait_until(lambda: client.stats()["connections"] == 1, "the connection of the start is forgotten")
     stats = client.stats()
-    assert set(stats) == {"io", "connections", "cores", "files_queued", "launcher"}
+    assert set(stats) == {"io", "connections", "cores", "store", "files_queued", "launcher"}
     assert stats["io"] == io
     assert stats["files_queued"] == 0
     assert stats["launcher"] is True

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import shutil
 import signal
+import threading
 import time
 
 import msgpack
@@ -113,7 +115,8 @@ def test_a_value_comes_back_as_it_was(client, value):
 
 
 def test_what_is_absent_is_not_nil(client):
-    assert client.call("FETCH", "key") == {"found": False, "value": None}
+    absent = client.call("FETCH", "key")
+    assert absent == {"found": False, "value": None, "revision": absent["revision"]}
     client.call("STORE", "key", None)
     assert client.call("FETCH", "key")["found"] is True
 
@@ -343,7 +346,7 @@ def test_what_has_expired_is_gone_at_once(client):
     assert before + 0.299 <= answer["expires_at"] <= time.time() + 0.301
     assert client.call("FETCH", "ever")["expires_at"] is None
     wait_until(lambda: time.time() > answer["expires_at"] + 0.001, "it expires")
-    assert client.call("FETCH", "brief") == {"found": False, "value": None}
+    assert client.call("FETCH", "brief")["found"] is False
     assert client.call("KEYS")["keys"] == ["ever", "long"]
     client.call("STORE", "brief", 2, None, None, None, 0)
     assert fetch(client, "brief") == 2
@@ -365,6 +368,17 @@ def test_a_key_that_is_none_is_refused(client, key):
         assert client.refused(op, key, *rest).code == code, op
     assert client.refused("WATCH", key).code == code
     client.assert_alive()
+
+
+def test_a_prefix_is_as_long_as_a_key_at_most(client):
+    longest = "x" * KEY_MAX
+    client.call("STORE", longest, 1)
+    assert client.call("KEYS", longest)["keys"] == [longest]
+    watching(client, longest, None, True)
+    for op, rest in [("KEYS", []), ("SCAN", []), ("WATCH", [None, True])]:
+        refused = client.refused(op, longest + "x", *rest)
+        assert refused.code == "TOO_LARGE" and refused.message.startswith("a prefix has at most 1024 bytes"), op
+    assert "cursor" in client.refused("KEYS", "x", None, None, b"forged").message
 
 
 def test_a_value_has_a_size(client):
@@ -508,8 +522,8 @@ def test_a_watch_tells_changes_as_they_happen(kernel, client):
     writer.call("STORE", "keys", 2)
     gone = writer.call("DELETE", "key")["version"]
     assert events(client, watch, 2) == [
-        {"version": version, "change": "stored", "key": "key", "value": {"a": 1}},
-        {"version": gone, "change": "deleted", "key": "key", "value": None},
+        {"version": version, "change": "stored", "key": "key", "value": {"a": 1}, "more": False},
+        {"version": gone, "change": "deleted", "key": "key", "value": None, "more": False},
     ]
     brief = writer.call("STORE", "key", 3, None, 100)["version"]
     stored, expired = events(client, watch, 2)
@@ -525,7 +539,7 @@ def test_no_change_is_missed_between_a_read_and_its_watch(kernel, client):
     writer = kernel.client()
     writer.call("STORE", "key", 0)
     fetched = client.call("FETCH", "key")["version"]
-    scanned = client.call("SCAN", "")["version"]
+    scanned = client.call("SCAN", "")["revision"]
     for n in range(1, 50):
         writer.call("STORE", "key", n)
     for after in (fetched, scanned):
@@ -534,7 +548,78 @@ def test_no_change_is_missed_between_a_read_and_its_watch(kernel, client):
         client.call("CANCEL", watch)
         with pytest.raises(Refused):
             client.wait(watch)
-    assert client.refused("WATCH", "key", None, None, 2**62).code == "COMPACTED"
+    for never in (2**62, 2**64 - 1):
+        assert client.refused("WATCH", "key", None, None, never).code == "COMPACTED"
+
+
+def test_after_0_is_everything_there_ever_was_or_refused(start_kernel, io):
+    kernel = start_kernel(io=io)
+    client = kernel.client()
+    for n in range(3):
+        client.call("STORE", "key", n)
+    watch = watching(client, "key", None, None, 0)
+    assert [event["value"] for event in events(client, watch, 3)] == [0, 1, 2]
+    kernel.terminate()
+    assert kernel.wait() == 0
+    client = start_kernel(io=io).client()
+    assert client.refused("WATCH", "key", None, None, 0).code == "COMPACTED"
+    client.call("STORE", "key", 3)
+    assert client.refused("WATCH", "key", None, None, 0).code == "COMPACTED"
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_watch_after_a_read_misses_no_change_made_meanwhile(start_kernel, io, cores):
+    """Whatever answered the read, cache, memory or disk, and whether the key was there, while another connection writes
+    as fast as it can: every change up to the revision is in the answer, and every later one is told.
+    """
+    kernel = start_kernel(io=io, cores=cores)
+    writer = kernel.client()
+    stop = threading.Event()
+    wrote: list[int] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            if len(wrote) % 3 < 2:
+                writer.call("STORE", "key", len(wrote))
+            else:
+                writer.call("DELETE", "key")
+            wrote.append(len(wrote))
+
+    def read(reader: Client, turn: int) -> tuple:
+        if turn % 2:
+            found = reader.call("FETCH", "key")
+            return found.get("version"), found["revision"]
+        found = reader.call("FETCH_MANY", ["key", "never"], "global")
+        return (found["values"][0] or [None, None])[1], found["revision"]
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        seen = []
+        wait_until(lambda: len(wrote) > 3, "there is something to read")
+        for turn in range(150):
+            reader = kernel.client()
+            for _ in range(turn % 3):  # so that its core may have it in its cache
+                reader.call("FETCH", "key")
+            version, revision = read(reader, turn)
+            latest = len(wrote)  # the change of this index may be there already, none behind it
+            told = events(reader, watching(reader, "key", None, None, revision), 4)
+            seen.append((version, revision, latest, [event["version"] for event in told]))
+            reader.close()
+    finally:
+        stop.set()
+        thread.join()
+    observer = kernel.client()
+    changes = events(observer, watching(observer, "key", None, None, 0), len(wrote))
+    versions = [event["version"] for event in changes]
+    for version, revision, latest, told in seen:
+        later = bisect.bisect_right(versions, revision)
+        assert told == versions[later : later + 4]
+        if version is not None:
+            assert version >= versions[later - 1]
+        else:
+            assert any(event["change"] == "deleted" for event in changes[later - 1 : latest + 1])
+    assert 0 < sum(version is None for version, *_ in seen) < 150
 
 
 def test_a_transaction_is_told_in_its_order(kernel, client):
@@ -544,6 +629,28 @@ def test_a_transaction_is_told_in_its_order(kernel, client):
     told = events(client, watch, 2)
     assert [(event["key"], event["value"]) for event in told] == [("job:2", "b"), ("job:1", "a")]
     assert told[0]["version"] == told[1]["version"]
+    assert [event["more"] for event in told] == [True, False]
+
+
+def test_a_watch_cut_in_a_transaction_goes_on_without_a_loss(kernel, client):
+    """Whoever takes a version for told only with the last change of it misses none, wherever it was cut."""
+    before = client.call("STORE", "start", 0)["version"]
+    writer = kernel.client()
+    writer.call("TRANSACT", [["put", f"{'xk'[n % 2]}{n:02}", n] for n in range(40)])
+    writer.call("STORE", "k-later", 40)
+    for cut in range(1, 21):
+        after = before
+        reader = kernel.client()
+        for event in events(reader, watching(reader, "k", None, True, after), cut):
+            if not event["more"]:
+                after = event["version"]
+        reader.close()
+        assert (after == before) == (cut < 20)
+        reader = kernel.client()
+        rest = [*range(1, 40, 2), 40] if cut < 20 else [40]
+        again = events(reader, watching(reader, "k", None, True, after), len(rest))
+        assert [event["value"] for event in again] == rest
+        reader.close()
 
 
 def test_a_watcher_that_does_not_read_harms_nobody(kernel, client):
@@ -596,6 +703,27 @@ def test_watches_are_bounded_like_other_requests(client):
 
 
 # ---- the store as a whole ----
+
+
+def test_stats_count_what_the_store_did(client):
+    def since(before: dict) -> dict:
+        return {name: value - before[name] for name, value in client.stats()["store"].items()}
+
+    before = client.stats()["store"]
+    client.call("STORE", "key", "value")
+    did = since(before)
+    assert (did["batches"], did["writes"], did["ops"], did["syncs"], did["revision"]) == (1, 1, 1, 0, 1)
+    assert 8 < did["bytes"] < 40  # the key with what it is stored under, and the value
+    before = client.stats()["store"]
+    client.call("TRANSACT", [["put", "a", 1], ["put", "b", 2], ["check", "key"]], True)
+    did = since(before)
+    assert (did["writes"], did["ops"], did["syncs"], did["revision"]) == (1, 3, 1, 1)
+    before = client.stats()["store"]
+    assert fetch(client, "key", "global") == "value" and fetch(client, "absent", "global") is None
+    did = since(before)
+    assert (did["reads_cache"], did["reads_memory"], did["reads_disk"]) == (1, 0, 1)
+    watching(client, "key")
+    assert since(before)["watches"] == 1 and since(before)["failures"] == since(before)["reopens"] == 0
 
 
 def test_what_was_answered_is_there_after_kill_9(start_kernel, io):

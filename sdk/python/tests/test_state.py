@@ -41,7 +41,8 @@ def test_values_come_back(state, value):
     assert fetched.value == value and type(fetched.value) is type(value)
     assert (fetched.found, fetched["exists"], fetched.version, fetched.scope) == (True, True, stored.version, "global")
     assert state.delete_key("key").deleted is True and state.delete_key("key").deleted is False
-    assert state.fetch("key") == FetchResult(None, False)
+    nothing = state.fetch("key")
+    assert nothing == FetchResult(None, False, revision=nothing.revision)
 
 
 def test_ttl_is_in_seconds(state):
@@ -253,8 +254,6 @@ def test_what_does_not_fit_here_is_asked_for_again(kernel, state, monkeypatch):
     ({"key": "a", "prefix": "a"}, "^give either key or prefix"), ({}, "^give either key or prefix"),
     ({"key": 5}, "^key "), ({"key": "\ud800"}, "^key "), ({"prefix": 5}, "^prefix "), ({"key": "a", "scope": "x"}, "^scope "),
     ({"key": "a", "after": -1}, "^after "), ({"key": "a", "after": "1"}, "^after "), ({"key": "a", "after": True}, "^after "),
-    # The version of a key that does not exist: the kernel takes it for "from now on", and what came since would be missed.
-    ({"key": "a", "after": 0}, "^after .* begin the watch, then read"),
 ])
 def test_what_cannot_be_watched_is_refused_at_once(wrong, message):
     for kind in (CloveClient, AsyncCloveClient):
@@ -287,13 +286,61 @@ def test_read_within_a_watch_and_none_is_missed(kernel, state):
             assert [change.value for change in changes if change.version > read.version] == ["later"]
 
 
+def test_watching_after_the_revision_of_a_read_misses_nothing(kernel, state):
+    state.store("a", 0)
+    reads = [state.fetch("a"), state.fetch("absent"), *state.mget(["a", "absent"]), state.list_keys("a")]
+    made = state.store("a", 1).version
+    with CloveClient(kernel.path) as writer:
+        writer.store("absent", 1)
+    for read in reads:
+        assert 0 < read.revision < made
+        for key in ("a", "absent"):
+            with state.watch(key, after=read.revision) as watch:
+                assert watch.next(5).value == 1 and watch.next(0) is None
+
+
 def test_who_stops_within_a_transaction_goes_on_from_before_it(state):
+    """after=watch.version loses none of it, and is past it only with its last change: here and in the kernel."""
     before = state.store("a0", 0).version
-    made = state.mset({"a1": 1, "a2": 2, "a3": 3})
-    with state.watch(prefix="a", after=before) as watch:
-        assert next(watch).key == "a1" and watch.version == made.version == before + 1
-    with state.watch(prefix="a", after=watch.version - 1) as again:
-        assert [next(again).key for _ in range(3)] == ["a1", "a2", "a3"]
+    made = state.mset({f"{'xa'[n % 2]}{n:02}": n for n in range(40)})
+    keys = [f"a{n:02}" for n in range(1, 40, 2)]
+    told: list[str] = []
+    version = before
+    for _ in keys:
+        with state.watch(prefix="a", after=version) as watch:
+            told = [next(watch).key for _ in range(len(told) + 1)]
+            assert told == keys[: len(told)]
+            version = watch.version
+        assert version == (before if len(told) < 20 else made.version)
+    with state.watch(prefix="a", after=version) as watch:
+        assert watch.next(0.05) is None
+
+
+def test_a_watch_cut_within_a_transaction_goes_on_with_its_rest(kernel, state):
+    """Its stream is begun anew after each change told: every change once."""
+    with CloveClient(kernel.path) as writer, state.watch(prefix="k") as watch:
+        writer.store("k", "first")
+        writer.mset({f"k{n:02}": n for n in range(20)})
+        writer.store("k", "last")
+        told = []
+        for _ in range(22):
+            told.append(next(watch))
+            watch._end()
+            assert watch.version == told[-1].version - told[-1].more
+        assert [change.value for change in told] == ["first", *range(20), "last"]
+        assert [change.more for change in told] == [False] + [True] * 19 + [False] * 2
+        assert watch.next(0.05) is None
+
+
+def test_a_watch_from_version_0_tells_everything_or_is_refused(own_kernel):
+    with CloveClient(own_kernel.path) as client:
+        client.store("key", 1)
+        with client.watch("key", after=0) as watch:
+            assert next(watch).value == 1
+        for n in range(70):
+            client.mset({f"n{m}": n for m in range(1000)})
+        with pytest.raises(Compacted), client.watch("key", after=0):
+            pass
 
 
 def test_a_watch_tells_of_expiry(state):

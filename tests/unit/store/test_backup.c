@@ -114,7 +114,9 @@ static void a_restore_ends_all_watches(void **state)
 	backup_path(f, path, sizeof(path));
 	revision = put(f, "a", "one");
 	assert_int_equal(do_chore(f, &chore, STORE_BACKUP, path), 0);
-	assert_int_equal(store_watch_open(store_client(f->store, 1), &watch, &key, false, 0), 0);
+	assert_int_equal(
+		store_watch_open(store_client(f->store, 1), &watch, &key, false, STORE_WATCH_NOW),
+		0);
 	assert_int_equal(do_chore(f, &chore, STORE_RESTORE, path), 0);
 	assert_int_equal(store_watch_next(&watch, &event, 1, &count), STORE_E_COMPACTED);
 	store_watch_close(&watch);

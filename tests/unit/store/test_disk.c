@@ -193,7 +193,9 @@ static void a_failure_ends_all_watches(void **state)
 	uint32_t count;
 
 	(void)put(f, "a", "one");
-	assert_int_equal(store_watch_open(store_client(f->store, 1), &watch, &key, false, 0), 0);
+	assert_int_equal(
+		store_watch_open(store_client(f->store, 1), &watch, &key, false, STORE_WATCH_NOW),
+		0);
 	set_faults(DISK_SYNC_FAILS);
 	assert_int_equal(put_durable(f, "a", "two"), STORE_E_FAILED);
 	set_faults(0);

@@ -76,7 +76,7 @@ static void a_key_is_watched_and_no_other(void **state)
 	struct watcher watcher;
 	uint64_t revision;
 
-	assert_int_equal(watcher_open(f, &watcher, "a", false, 0), 0);
+	assert_int_equal(watcher_open(f, &watcher, "a", false, STORE_WATCH_NOW), 0);
 	(void)put(f, "aa", "other");
 	expect_nothing(f, &watcher);
 	revision = put(f, "a", "one");
@@ -94,7 +94,7 @@ static void a_prefix_tells_of_all_its_keys_in_order(void **state)
 	struct watcher watcher;
 	struct store_op op = op_put("b1", "other space");
 
-	assert_int_equal(watcher_open(f, &watcher, "b", true, 0), 0);
+	assert_int_equal(watcher_open(f, &watcher, "b", true, STORE_WATCH_NOW), 0);
 	(void)put(f, "b1", "one");
 	(void)put(f, "a", "not this");
 	(void)put(f, "b2", "two");
@@ -114,7 +114,7 @@ static void an_expiry_is_told(void **state)
 	struct watcher watcher;
 	struct store_op op = op_put("a", "one");
 
-	assert_int_equal(watcher_open(f, &watcher, "", true, 0), 0);
+	assert_int_equal(watcher_open(f, &watcher, "", true, STORE_WATCH_NOW), 0);
 	op.ttl_ms = 10;
 	(void)write_one(f, op, NULL);
 	expect_event(f, &watcher, "a", STORE_CHANGED, 0, "one");
@@ -146,6 +146,41 @@ static void nothing_is_missed_between_a_read_and_its_watch(void **state)
 	assert_int_equal(watcher_open(f, &watcher, "a", false, revision + 1), 0);
 	expect_event(f, &watcher, "a", STORE_CHANGED, 0, "three");
 	store_watch_close(&watcher.watch);
+}
+
+/* 0 is before everything, not "from now on". */
+static void from_revision_0_everything_is_told_while_it_is_known(void **state)
+{
+	struct fixture *f = *state;
+	struct watcher watcher;
+	unsigned i;
+
+	assert_int_equal(watcher_open(f, &watcher, "", true, 0), 0);
+	expect_nothing(f, &watcher);
+	store_watch_close(&watcher.watch);
+	(void)put(f, "a", "one");
+	(void)put(f, "b", "other");
+	(void)put(f, "a", "two");
+	assert_int_equal(watcher_open(f, &watcher, "a", false, 0), 0);
+	expect_event(f, &watcher, "a", STORE_CHANGED, 0, "one");
+	expect_event(f, &watcher, "a", STORE_CHANGED, 0, "two");
+	expect_nothing(f, &watcher);
+	store_watch_close(&watcher.watch);
+
+	fixture_close(f); /* what was there before a start is not known */
+	fixture_open(f);
+	assert_int_equal(watcher_open(f, &watcher, "a", false, 0), STORE_E_COMPACTED);
+
+	fixture_close(f);
+	f->config.ephemeral = true;
+	f->config.sizes.history_events = 64;
+	fixture_open(f);
+	for (i = 0; i < 64; i++)
+		(void)put(f, "a", "one");
+	assert_int_equal(watcher_open(f, &watcher, "a", false, 0), 0);
+	store_watch_close(&watcher.watch);
+	(void)put(f, "b", "other");
+	assert_int_equal(watcher_open(f, &watcher, "a", false, 0), STORE_E_COMPACTED);
 }
 
 static void what_is_no_longer_known_is_compacted(void **state)
@@ -181,8 +216,8 @@ static void a_slow_watch_is_told_and_a_quiet_one_does_not_fall_behind(void **sta
 	fixture_close(f);
 	f->config.sizes.history_events = 64;
 	fixture_open(f);
-	assert_int_equal(watcher_open(f, &slow, "a", false, 0), 0);
-	assert_int_equal(watcher_open(f, &quiet, "quiet", false, 0), 0);
+	assert_int_equal(watcher_open(f, &slow, "a", false, STORE_WATCH_NOW), 0);
+	assert_int_equal(watcher_open(f, &quiet, "quiet", false, STORE_WATCH_NOW), 0);
 	for (unsigned i = 0; i < 200; i++)
 		(void)put(f, "a", "one");
 	store_stats(f->store, &stats);
@@ -223,14 +258,15 @@ static void watches_are_bounded(void **state)
 	fixture_close(f);
 	f->config.sizes.watches_max = 2;
 	fixture_open(f);
-	assert_int_equal(watcher_open(f, &watchers[0], "a", false, 0), 0);
-	assert_int_equal(watcher_open(f, &watchers[1], "a", true, 0), 0);
-	assert_int_equal(watcher_open(f, &watchers[2], "a", false, 0), STORE_E_BUSY);
+	assert_int_equal(watcher_open(f, &watchers[0], "a", false, STORE_WATCH_NOW), 0);
+	assert_int_equal(watcher_open(f, &watchers[1], "a", true, STORE_WATCH_NOW), 0);
+	assert_int_equal(watcher_open(f, &watchers[2], "a", false, STORE_WATCH_NOW), STORE_E_BUSY);
 	store_watch_close(&watchers[0].watch);
-	assert_int_equal(watcher_open(f, &watchers[2], "a", false, 0), 0);
+	assert_int_equal(watcher_open(f, &watchers[2], "a", false, STORE_WATCH_NOW), 0);
 	store_watch_close(&watchers[1].watch);
 	store_watch_close(&watchers[2].watch);
-	assert_int_equal(watcher_open(f, &watchers[0], "", false, 0), STORE_E_INVALID);
+	assert_int_equal(watcher_open(f, &watchers[0], "", false, STORE_WATCH_NOW),
+			 STORE_E_INVALID);
 }
 
 static void a_refused_write_is_no_event(void **state)
@@ -241,11 +277,45 @@ static void a_refused_write_is_no_event(void **state)
 	int r;
 
 	(void)put(f, "a", "one");
-	assert_int_equal(watcher_open(f, &watcher, "a", false, 0), 0);
+	assert_int_equal(watcher_open(f, &watcher, "a", false, STORE_WATCH_NOW), 0);
 	op.when = STORE_IF_VERSION;
 	op.version = 1;
 	(void)write_one(f, op, &r);
 	assert_int_equal(r, STORE_E_CONFLICT);
+	expect_nothing(f, &watcher);
+	store_watch_close(&watcher.watch);
+}
+
+/* However much lies between, none of its steps is long: the writer needs the same mutex. */
+static void a_watch_from_long_ago_looks_at_some_changes_at_a_time(void **state)
+{
+	enum { BETWEEN = 4000 };
+	struct fixture *f = *state;
+	struct watcher watcher;
+	struct store_event event;
+	uint32_t count, steps = 0;
+	uint64_t revision, last;
+
+	revision = put(f, "a", "one");
+	for (unsigned i = 0; i < BETWEEN; i++)
+		(void)put(f, "b", "other");
+	last = put(f, "a", "two");
+	assert_int_equal(watcher_open(f, &watcher, "a", false, revision), 0);
+	assert_int_equal(watcher.watch.position, 1);
+	for (;;) {
+		uint64_t position = watcher.watch.position;
+
+		assert_int_equal(store_watch_next(&watcher.watch, &event, 1, &count), 0);
+		assert_true(watcher.watch.position - position <= 512);
+		if (count)
+			break;
+		steps++;
+		watcher.ready = false;
+		fixture_await(f, 1, &watcher.ready);
+	}
+	assert_true(steps >= BETWEEN / 512);
+	assert_int_equal(event.revision, last);
+	store_event_deinit(&event);
 	expect_nothing(f, &watcher);
 	store_watch_close(&watcher.watch);
 }
@@ -259,11 +329,13 @@ int main(void)
 		STORE_TEST(a_prefix_tells_of_all_its_keys_in_order),
 		STORE_TEST(an_expiry_is_told),
 		STORE_TEST(nothing_is_missed_between_a_read_and_its_watch),
+		STORE_TEST(from_revision_0_everything_is_told_while_it_is_known),
 		STORE_TEST(what_is_no_longer_known_is_compacted),
 		STORE_TEST(a_slow_watch_is_told_and_a_quiet_one_does_not_fall_behind),
 		STORE_TEST(history_is_bounded_in_bytes),
 		STORE_TEST(watches_are_bounded),
 		STORE_TEST(a_refused_write_is_no_event),
+		STORE_TEST(a_watch_from_long_ago_looks_at_some_changes_at_a_time),
 	};
 
 	return cmocka_run_group_tests_name("store/watch", tests, NULL, NULL);

@@ -458,16 +458,18 @@ class AsyncCloveClient(AsyncBaseClient):
     async def list_keys(self, prefix: Key = "", scope: str | None = None) -> KeysResult:
         """All keys that begin with prefix; without a scope those of all that fetch() looks in."""
         found: list[str] = []
+        revision: int | None = None  # of the first page, the oldest
         places = _state_calls.SCOPES if scope is None else (_state_calls.scope(scope, None),)
         for place in places:
             cursor: bytes | None = None
             while True:
                 page = await self._call(_state_calls.keys(prefix, str(place), cursor))
+                revision = page.revision if revision is None else revision
                 found += page.rows
                 cursor = page.cursor
                 if cursor is None:
                     break
-        return _state_calls.keys_result(found)
+        return _state_calls.keys_result(found, revision or 0)
 
     async def cas(
         self,
@@ -560,9 +562,9 @@ class AsyncCloveClient(AsyncBaseClient):
     ) -> AsyncWatch:
         """Changes of a key, or of all with a prefix ("": of the scope), as they happen; a "with" block and an iterator.
 
-        To read and miss nothing, begin the watch and then read: changes up to the version read are in what was read.
-        after: begins with what happened behind this version, from 1, of a change told before, to go on where
-        another watch ended; Compacted when the kernel has forgotten some of it: begin one without after, read again.
+        To read and miss nothing, watch after the revision of a fetch(), mget() or list_keys(), also of a key that does
+        not exist. after: begins with what happened behind this version; of another watch, to go on where that
+        ended; 0: with all that ever happened. Compacted when the kernel has forgotten some of it: begin one without after, read again.
         """
         return AsyncWatch(self, _state_calls.watch(key, prefix, scope, after), after)
 

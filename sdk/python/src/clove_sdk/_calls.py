@@ -242,6 +242,7 @@ def _stats(value: object) -> KernelStats:
         io=fields.text("io"),
         connections=fields.integer("connections"),
         cores=[Fields(core, "STATS: cores").integers() for core in fields.items("cores")],
+        store=Fields(fields.any("store"), "STATS: store").integers(),
         files_queued=fields.integer("files_queued"),
         launcher=fields.boolean("launcher"),
     )

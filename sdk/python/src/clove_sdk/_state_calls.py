@@ -102,13 +102,14 @@ def fetch(at: Key, where: str | None) -> Call[FetchResult]:
 def _fetched(value: object) -> FetchResult:
     fields = Fields(value, "FETCH")
     if not fields.boolean("found"):
-        return FetchResult(None, False)
+        return FetchResult(None, False, revision=fields.integer("revision"))
     return FetchResult(
         fields.any("value"),
         True,
         fields.integer("version"),
         fields.text("scope"),
         fields.number_or_none("expires_at"),
+        fields.integer("revision"),
     )
 
 
@@ -191,13 +192,15 @@ def fetch_many(keys: list[str | bytes], where: str | None) -> Call[list[FetchRes
 
 
 def _fetched_many(value: object) -> list[FetchResult]:
+    fields = Fields(value, "FETCH_MANY")
+    revision = fields.integer("revision")
     found = []
-    for item in Fields(value, "FETCH_MANY").items("values"):
+    for item in fields.items("values"):
         match item:
             case None:
-                found.append(FetchResult(None, False))
+                found.append(FetchResult(None, False, revision=revision))
             case [held, int(at), str(where), (float() | None) as expires]:
-                found.append(FetchResult(held, True, at, where, expires))
+                found.append(FetchResult(held, True, at, where, expires, revision))
             case _:
                 raise Fields.wrong("FETCH_MANY", item)
     return found
@@ -280,10 +283,10 @@ def _transacted(value: object) -> TransactionResult:
 class Page:
     """A page of keys or items; cursor: of the next one, None behind the last."""
 
-    def __init__(self, rows: list[Any], cursor: bytes | None, version: int) -> None:
+    def __init__(self, rows: list[Any], cursor: bytes | None, revision: int) -> None:
         self.rows = rows
         self.cursor = cursor
-        self.version = version
+        self.revision = revision
 
 
 def keys(prefix: Key, where: str, cursor: bytes | None) -> Call[Page]:
@@ -295,12 +298,13 @@ def _keys(value: object) -> Page:
     return Page(
         [_text(item) for item in fields.items("keys")],
         fields.data_or_none("cursor"),
-        fields.integer("version"),
+        fields.integer("revision"),
     )
 
 
-def keys_result(found: Sequence[str]) -> KeysResult:
-    return KeysResult(sorted(set(found), key=lambda one: one.encode("utf-8", "surrogateescape")))
+def keys_result(found: Sequence[str], revision: int) -> KeysResult:
+    ordered = sorted(set(found), key=lambda one: one.encode("utf-8", "surrogateescape"))
+    return KeysResult(ordered, revision)
 
 
 def scan(prefix: Key, where: str | None, limit: int | None, cursor: bytes | None) -> Call[Page]:
@@ -320,7 +324,7 @@ def _scanned(value: object) -> Page:
                 rows.append(Item(_text(at), held, since))
             case _:
                 raise Fields.wrong("SCAN", item)
-    return Page(rows, fields.data_or_none("cursor"), fields.integer("version"))
+    return Page(rows, fields.data_or_none("cursor"), fields.integer("revision"))
 
 
 # ---- watching ----
@@ -332,15 +336,9 @@ def watch(
     if (at is None) == (prefix is None):
         raise ValidationError("give either key or prefix")
     place = key("key", at) if prefix is None else key("prefix", prefix)
-    after = version("after", after)
-    if after == 0:
-        # The kernel takes it for "from now on".
-        raise ValidationError(
-            "after must be a version from 1 on; a key that does not exist has none: begin the watch, then read"
-        )
     return Call(
         SyscallOp.WATCH,
-        [place, scope(where, "global"), prefix is not None, after],
+        [place, scope(where, "global"), prefix is not None, version("after", after)],
         _change,
         None,
     )
@@ -364,6 +362,7 @@ def _change(value: object) -> Change | None:
         fields.text("change"),
         fields.any("value"),
         fields.integer("version"),
+        fields.boolean("more"),
     )
 
 

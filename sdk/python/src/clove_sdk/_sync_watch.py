@@ -27,8 +27,8 @@ class Watch:
     waits here up to a bound, then in the kernel, which remembers the latest changes only: Compacted is raised when
     one was forgotten before it was told, and the watch has ended.
 
-    version: of the last change told; a watch with after=version goes on behind it. The changes of one transaction
-    share a version: who stops among them goes on with after=version - 1, and is told the first of them again.
+    version: up to which all changes are told; a watch with after=version goes on behind them. The changes of one
+    transaction share a version, and count once the last is told: who stops among them is told the first again.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Watch:
         self._call = call
         self._open: tuple[SyncTransport, StreamRequest] | None = None
         self._closed = False
-        self._told = 0  # changes of the latest version: those of one transaction share it
+        self._told = 0  # changes above self.version: those of a transaction that is not told to its end
         self._skip = 0
         self.version = after
 
@@ -97,10 +97,9 @@ class Watch:
         if self._closed:
             raise ConnectionError("this watch is closed: begin another")
         self._skip = self._told
-        # The changes of a version may have been told in part: from before it, less those.
-        after = self.version - 1 if self._told and self.version else self.version
+        call = _state_calls.watch_from(self._call, self.version)
         try:
-            begun = self._client._open_stream(_state_calls.watch_from(self._call, after))
+            begun = self._client._open_stream(call)
         except Compacted:
             self._closed = True
             raise
@@ -116,11 +115,13 @@ class Watch:
             self._client._end_stream(*begun)
 
     def _seen(self, change: Change) -> bool:
-        if change.version == self.version:
-            if self._skip:
-                self._skip -= 1
-                return True
+        if self._skip:
+            self._skip -= 1
+            return True
+        if change.more:
+            self.version = change.version - 1
             self._told += 1
         else:
-            self.version, self._told, self._skip = change.version, 1, 0
+            self.version = change.version
+            self._told = 0
         return False

@@ -222,11 +222,12 @@ class PollAsyncResult(Result):
 class KernelStats(Result):
     """Answer of stats(). cores: for each core its counters by name, counted since the start.
 
-    files_queued: file operations that wait. launcher: whether the helper that starts commands lives.
+    store: those of the state store. files_queued: file operations that wait. launcher: whether the helper that starts commands lives.
     """
 
     io: str
     connections: int
     cores: list[dict[str, int]]
+    store: dict[str, int]
     files_queued: int
     launcher: bool

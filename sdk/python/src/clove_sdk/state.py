@@ -23,7 +23,8 @@ class StoreResult(Result):
 @dataclass(frozen=True, slots=True)
 class FetchResult(Result):
     """Answer of fetch(). value: None also when the key was not found. scope: where it was found; expires_at: None for
-    a value that does not expire.
+    a value that does not expire. revision: every change up to this version is in the answer, also when there is
+    nothing: watch(key, after=revision) misses none.
     """
 
     value: Any
@@ -31,6 +32,7 @@ class FetchResult(Result):
     version: int = 0
     scope: str | None = None
     expires_at: float | None = None
+    revision: int = 0
 
     OLDER_KEYS: ClassVar[dict[str, str]] = {"exists": "found"}
 
@@ -46,10 +48,13 @@ class DeleteResult(Result):
 
 @dataclass(frozen=True, slots=True)
 class KeysResult(Result):
-    """Answer of list_keys(), in the order of their bytes. Bytes that are not UTF-8 stand as surrogate escapes."""
+    """Answer of list_keys(), in the order of their bytes. Bytes that are not UTF-8 stand as surrogate escapes.
+    revision: every change up to this version is in the answer: watch(prefix=prefix, after=revision) misses none.
+    """
 
     # Takes the place of the mapping's keys(): dict(result) is not for this one.
     keys: list[str] = field()  # type: ignore[assignment]
+    revision: int = 0
 
     @property
     def count(self) -> int:
@@ -114,12 +119,15 @@ class Item(Result):
 
 @dataclass(frozen=True, slots=True)
 class Change(Result):
-    """A change that a watch tells. change: "stored", "deleted" or "expired"; value: None unless stored."""
+    """A change that a watch tells. change: "stored", "deleted" or "expired"; value: None unless stored; more: further
+    changes of this watch have the same version, being of the same transaction.
+    """
 
     key: str
     change: str
     value: Any
     version: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
