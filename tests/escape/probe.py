@@ -1024,11 +1024,11 @@ def fd_directory() -> object:
 
 @probe
 def fd_unexpected() -> object:
-    """Beyond standard input, output, errors, the connection, and the pipe of this very report."""
+    """Beyond standard input, output, errors, the connection, the door, and the pipe of this very report."""
     if CONTROL:
         os.open("/dev/null", os.O_RDONLY)
     listing = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY)
-    more = {int(name) for name in os.listdir(listing)} - {0, 1, 2, 3} - {listing, REPORT}
+    more = {int(name) for name in os.listdir(listing)} - {0, 1, 2, 3, 4} - {listing, REPORT}
     found = {}
     for fd in more:
         try:

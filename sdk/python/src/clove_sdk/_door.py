@@ -52,6 +52,8 @@ class Knock:
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.ECONNRESET):
                 raise ConnectionLost("the agent is being ended: its door is closed") from None
+            if error.errno in (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM):
+                raise Busy(f"the agent cannot ask for another connection now ({error.strerror}); try again") from None
             raise _no_door(self._fd, error.strerror) from None
         # The last copy goes with whoever got it, so that an answer that never comes shows as the end.
         self._passed.close()
