@@ -34,7 +34,7 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int))];
 };
 
-static bool has_option(int fd, int option, int value)
+static bool option_is(int fd, int option, int value)
 {
 	int is = -1;
 	socklen_t len = sizeof(is);
@@ -123,7 +123,7 @@ int clove_door_open(int door, int *ret_fd)
 	CLEANUP(fd_closep) int passed = -1;
 	int pair[2], r;
 
-	if (!has_option(door, SO_DOMAIN, AF_UNIX) || !has_option(door, SO_TYPE, SOCK_SEQPACKET))
+	if (!option_is(door, SO_DOMAIN, AF_UNIX) || !option_is(door, SO_TYPE, SOCK_SEQPACKET))
 		return CLOVE_E_BAD_SOCKET;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_raise(-errno);
