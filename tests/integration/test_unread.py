@@ -90,11 +90,13 @@ LOUD = f"head -c {OUTPUT_MAX} /dev/zero; head -c {OUTPUT_MAX} /dev/zero >&2"
 
 
 def test_output_that_nobody_reads_cuts_nobody_elses(kernel, client):
+    settled(client)
     before = procfs.anonymous_kib(kernel.pid)
     silent = [kernel.client() for _ in range(2)]
     asked = [[one.send("EXEC", LOUD) for _ in range(IN_FLIGHT_MAX - 1)] for one in silent]
     wait_until(lambda: procfs.children(kernel.pid) == [kernel.launcher_pid()], "all have ended", timeout=60)
-    assert grown(kernel, before) < 300
+    # Of 510 that were printed, 256 may be held; the rest is what the allocator keeps of outputs already cut.
+    assert grown(kernel, before) < 384
     for _ in range(3):
         assert_whole(client.exec(LOUD))
     for one, ids in zip(silent, asked):
