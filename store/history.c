@@ -209,6 +209,7 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 	struct history *history = &store->history;
 	uint32_t space_len = key_space_len(&key->space);
 	CLEANUP(freep) uint8_t *place = NULL;
+	bool behind = false;
 	int r = 0;
 
 	if (!space_len || (!prefix && !key->key_len) ||
@@ -240,7 +241,8 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 		list_append(&history->buckets[watch->hash % HISTORY_BUCKETS], &watch->by_place);
 		/* What of it matches collect() finds, some at a time: the writer waits for this mutex, too. */
 		watch->position = first_above(history, after);
-		if (watch->position != history->next) {
+		behind = watch->position != history->next;
+		if (behind) {
 			watch->pending = true;
 			make_ready(watch);
 			atomic_store_explicit(&client->watches_ready, true, memory_order_release);
@@ -249,7 +251,7 @@ int store_watch_open(struct store_client *client, struct store_watch *watch,
 	(void)pthread_mutex_unlock(&history->mutex);
 	if (r)
 		return r;
-	if (watch->pending)
+	if (behind)
 		store_wake(client);
 	place = NULL;
 	return 0;
