@@ -66,6 +66,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 preexec_fn=end_with_parent,
+                start_new_session=True,  # as a service
             )
         deadline = time.monotonic() + START_S
         while not self.answers():

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -55,6 +56,7 @@ enum {
 	FDS_PER_OPENER = 2, /* its pidfd, a copy of its socket */
 	CHILDREN_MIN = 16,
 	CGROUPS_PER_SWEEP = 256,
+	SLICE_NS = 300000,
 };
 
 #define HELPER_UID \
@@ -380,6 +382,25 @@ static void set_signals(void)
 	CHECK(sigprocmask(SIG_SETMASK, &all, NULL) == 0);
 }
 
+/*
+ * What is started runs for shorter times in a row: it takes its share of the processor all the same, and who wakes up
+ * waits less for it. Linux 6.12 on; before, it is ignored.
+ */
+static void shorten_slice(void)
+{
+	/* struct sched_attr of sched_setattr(2), which the C library does not have everywhere. */
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr = {.size = sizeof(attr), .runtime = SLICE_NS};
+
+	attr.nice = getpriority(PRIO_PROCESS, 0);
+	(void)syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
 /* 0 or -errno. */
 static int server_init(struct server *server)
 {
@@ -396,6 +417,7 @@ static int server_init(struct server *server)
 		return err_raise(-errno);
 	(void)setsid(); /* fails only when already done */
 	(void)umask(022);
+	shorten_slice();
 	set_signals();
 	r = set_rlimits(server);
 	if (r)

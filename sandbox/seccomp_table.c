@@ -246,7 +246,6 @@ const char *const seccomp_allowed[] = {
 	"sched_get_priority_min",
 	"sched_rr_get_interval",
 	"sched_getattr",
-	"sched_setattr",
 	"getcpu",
 	"clock_gettime",
 	"clock_getres",
@@ -343,6 +342,7 @@ const char *const seccomp_refused[] = {
 	"modify_ldt",
 	"settimeofday",
 	"clock_settime",
+	"sched_setattr", /* of SCHED_OTHER too: it sets how long one runs in a row */
 	"adjtimex",
 	"clock_adjtime",
 	"stime",

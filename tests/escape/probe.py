@@ -604,6 +604,12 @@ def proc_scheduler_deadline() -> object:
 
 
 @probe
+def proc_scheduler_slice() -> object:
+    """To run long in a row, so that others wait."""
+    call("sched_setattr", 0, struct.pack("<IIQiIQQQ", 48, 0, 0, 0, 0, 100_000_000, 0, 0), 0)
+
+
+@probe
 def proc_scheduler_host() -> object:
     os.sched_setscheduler(FACTS["victim"], os.SCHED_OTHER, os.sched_param(0))
 
