@@ -37,3 +37,19 @@ struct cache_node *cache_find(struct cache *cache, uint64_t hash, const uint8_t 
 /* Remembers @entry (or NULL: absent) unless something newer is known. Takes a reference. Never fails: it may forget. */
 void cache_put(struct cache *cache, uint64_t hash, const uint8_t *key, size_t key_len,
 	       struct store_entry *entry, uint64_t tag);
+
+/*
+ * What cache_find() and cache_put() of a key will look at is asked for from memory; one step for each of the things that
+ * point to one another, 0 to CACHE_STEPS - 1, with something else in between so that it has time to come.
+ */
+enum { CACHE_STEPS = 3 };
+
+static inline void cache_prefetch(const struct cache *cache, uint64_t hash, unsigned step)
+{
+	struct cache_node *const *bucket = &cache->buckets[hash & cache->mask];
+
+	if (step == 0)
+		__builtin_prefetch(bucket);
+	else if (*bucket)
+		__builtin_prefetch(step == 1 ? (const void *)*bucket : (*bucket)->entry);
+}

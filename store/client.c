@@ -63,6 +63,32 @@ static void take_finished(struct store_client *client)
 	client->due_tail = tail;
 }
 
+static void finish_write(struct store_task *task);
+
+static struct store_write *write_of(struct store_task *task)
+{
+	return task->finish == finish_write ? container_of(task, struct store_write, task) : NULL;
+}
+
+void store_look_ahead(const struct cache *cache, struct store_task *first)
+{
+	struct store_task *task = first;
+
+	for (unsigned n = 0; task && n < STORE_AHEAD; n++, task = task->next)
+		if (write_of(task))
+			__builtin_prefetch(write_of(task)->body);
+	for (unsigned step = 0; step < CACHE_STEPS; step++) {
+		task = first;
+		for (unsigned n = 0; task && n < STORE_AHEAD; n++, task = task->next) {
+			const struct store_write *write = write_of(task);
+
+			for (uint32_t i = 0; write && i < write->body->count && i < STORE_AHEAD_OPS;
+			     i++)
+				cache_prefetch(cache, write->body->ops[i].hash, step);
+		}
+	}
+}
+
 /* Reads whose writes are done go on; the others stay in their order. */
 static void unpark(struct store_client *client)
 {
@@ -92,9 +118,11 @@ bool store_client_reap(struct store_client *client, uint32_t max)
 
 	(void)atomic_exchange_explicit(&client->woken, false, memory_order_acq_rel);
 	take_finished(client);
-	for (; max && client->due; max--) {
+	for (unsigned n = 0; max && client->due; n++, max--) {
 		struct store_task *task = client->due;
 
+		if (n % STORE_AHEAD == 0)
+			store_look_ahead(&client->cache, task);
 		client->due = task->next;
 		task->next = NULL;
 		task->finish(task);

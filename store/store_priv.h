@@ -38,6 +38,8 @@ enum {
 	STORE_PENDING_SLOTS = 1 << 12,
 	STORE_SCAN_ROWS_MAX = 1000,
 	STORE_SCAN_STEPS_MAX = 20000, /* entries looked at for one page: expired ones count */
+	STORE_AHEAD = 32,             /* writes whose memory is asked for together */
+	STORE_AHEAD_OPS = 4,          /* of each */
 	STORE_BATCH_OPS = 512,
 	STORE_BATCH_BYTES = 1 << 20,
 	STORE_DROP_KEYS = 256, /* of one turn */
@@ -152,6 +154,9 @@ static inline _Atomic uint64_t *store_mark(struct store *store, uint64_t hash)
 {
 	return &store->marks[hash & (STORE_MARKS - 1)];
 }
+
+/* The ops of the writes among the next STORE_AHEAD tasks, which another thread has filled, and what @cache knows of their keys. */
+void store_look_ahead(const struct cache *cache, struct store_task *task);
 
 static inline uint64_t store_committed(struct store *store)
 {

@@ -273,6 +273,8 @@ static void write_turn(struct writer *writer)
 
 		if (ops >= STORE_BATCH_OPS || bytes >= STORE_BATCH_BYTES)
 			break;
+		if (writes % STORE_AHEAD == 0)
+			store_look_ahead(&writer->batch.known, task);
 		ops += write->body->count;
 		bytes += write->body->bytes;
 		writes++;
