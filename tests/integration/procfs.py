@@ -53,6 +53,12 @@ def stands_still(pid: int) -> bool:
         return False
 
 
+def threads_stand_still(pid: int) -> bool:
+    """Whether all of its threads are stopped by a signal."""
+    stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 def name(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()

@@ -169,13 +169,10 @@ def test_a_socket_that_is_none(directory):
 
 
 def test_a_kernel_that_stands_still_is_given_up(kernel, cli):
-    kernel.process.send_signal(signal.SIGSTOP)
-    try:
+    with kernel.frozen():
         for command in COMMANDS:
             ended = cli("--timeout", "100ms", *line_for(command))
             assert ended.code in (1, 125) and "no answer in time" in ended.err, (command, ended)
-    finally:
-        kernel.process.send_signal(signal.SIGCONT)
 
 
 # ---- ps ----
@@ -373,14 +370,11 @@ def test_a_second_signal_ends_it_at_once(kernel, cli):
 def test_a_third_signal_leaves_a_kernel_that_does_not_answer(kernel, cli):
     process = cli.start("run", "--name", "left", "sh", "-c", "echo ready; sleep 1000")
     read_until(process.stdout, b"ready\n")
-    kernel.process.send_signal(signal.SIGSTOP)
-    try:
+    with kernel.frozen():
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
             time.sleep(0.05)
         ended = finish(process)
-    finally:
-        kernel.process.send_signal(signal.SIGCONT)
     assert ended.code == 130 and "clove kill" in ended.err
 
 
