@@ -10,6 +10,8 @@ import random
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -117,3 +119,21 @@ class FailingVictim(Victim):
             process.wait(seconds)
         self.set_faults(0)
         process.wait(random.uniform(0.2, 0.8))  # around the time it tries again
+
+    def recovers(self) -> bool:
+        """One round more: its disk fails for so long that it is noticed, works again, and then it does so, too."""
+        self.state.unlink(missing_ok=True)
+        with subprocess.Popen(self.command(), env=self._environment(), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["violations"] == 0
+            self.set_faults(SYNC_FAILS | WRITE_FAILS)
+            time.sleep(1)
+            self.set_faults(0)
+            # How long a database takes to be opened is the disk's affair.
+            timer = threading.Timer(60, process.kill)
+            timer.start()
+            line = process.stdout.readline()
+            timer.cancel()
+            process.kill()
+        self.cut(by_chance=False)
+        return line == "recovered\n"

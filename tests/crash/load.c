@@ -335,8 +335,11 @@ static void write_done(struct store_write *write)
 		(void)fprintf(stderr, "refused: %s\n", store_strerror(write->result));
 		_exit(3);
 	}
-	if (atomic_exchange(&failing, false))
+	if (atomic_exchange(&failing, false)) {
 		(void)atomic_fetch_add(&ledger->recovered_count, 1);
+		(void)puts("recovered");
+		(void)fflush(stdout);
+	}
 	raise_to(&ledger->version_max, write->revision);
 	if (job->track) {
 		bool synced = write->given == STORE_GIVEN_SYNCED;

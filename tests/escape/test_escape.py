@@ -82,6 +82,7 @@ DENIED: dict[str, str] = {
     "proc_raise_priority": "EACCES",
     "proc_scheduler_fifo": REFUSED,
     "proc_scheduler_deadline": REFUSED,
+    "proc_scheduler_slice": REFUSED,
     "proc_scheduler_host": "ESRCH",
     "proc_affinity_host": "ESRCH",
     "proc_prlimit_host": "ESRCH EPERM",
